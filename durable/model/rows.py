@@ -1,0 +1,281 @@
+"""What passes between a worker or client and a store: starts, claims, commits, messages and their answers.
+
+All times are microseconds since the epoch on the database's clock. Keys are the store's own 64-bit
+numbers of runs; ids are the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from durable.model.lifecycle import RunStatus
+from durable.model.wire import EventRow
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What a worker claims by. `version` 0 means: any code of that name (an unversioned workflow)."""
+
+    queue: str
+    workflow: str
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to start. `started` is its `RunStarted` event, whose `at` the store leaves as given."""
+
+    id: str
+    lane: Lane
+    started: EventRow
+    priority: int = 0
+    not_before: int | None = None
+    """No claim before this time, whatever arrives; None: at once."""
+    deadline: int | None = None
+    tags: Mapping[str, str] | None = None
+    parent_key: int | None = None
+    parent_cmd: int | None = None
+    eager_owner: int | None = None
+    """Worker that owns the run from its first moment on; ignored (the run is simply ready) when that
+    worker's lease is gone. Never together with `not_before`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Answer to a start, in the order asked. The existing run's data when `created` is False."""
+
+    key: int
+    id: str
+    created: bool
+    owned: bool
+    """The eager owner really owns it, with epoch 1 and seq 1."""
+    status: RunStatus
+    lane: Lane
+    started: EventRow | None = None
+    """The existing run's first event, so that the caller can compare inputs; None when created."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a worker tells about itself when it registers."""
+
+    name: str
+    host: str
+    pid: int
+    boot: str = ""
+    """Identifies host boot and pid namespace: with it, `pid` tells on this host whether it lives."""
+    code: str = ""
+    """Fingerprint of the code it runs."""
+    queues: Sequence[str] = ()
+    workflows: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Answer to a registration or a renewal."""
+
+    worker: int
+    expires_at: int
+    now: int
+    """The database's clock when it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that the asking worker owns now."""
+
+    key: int
+    id: str
+    lane: int
+    epoch: int
+    seq: int
+    """Length of the durable history."""
+    consumed: int
+    inbox_head: int
+    status: RunStatus
+    """`running`, or `compensating` where it was."""
+    now: int
+    lost_owner: int | None = None
+    """The worker that was reaped while it held the run, when nothing was written since."""
+    recoveries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A run that the asking worker owns and that is due for a look: a message, or an unknown claim."""
+
+    key: int
+    epoch: int
+    seq: int
+    consumed: int
+    inbox_head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a run's inbox; `number` is gapless from 1 per run."""
+
+    key: int
+    number: int
+    name: str
+    data: bytes
+
+
+class Act(IntEnum):
+    """What a commit does with the run besides appending."""
+
+    KEEP = 0
+    PARK = 1
+    FINISH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class OutMessage:
+    """A message from the committing run to another one, by key (a child's report) or by id."""
+
+    to: int
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one run appends. `seq` and `epoch` are what the owner believes; `events` follow on `seq`."""
+
+    key: int
+    epoch: int
+    seq: int
+    events: Sequence[EventRow]
+    consumed: int
+    act: Act = Act.KEEP
+    status: RunStatus = "running"
+    wake_at: int | None = None
+    """When a parked run is due without any message; None: only a message wakes it."""
+    hold: int = 0
+    """`HOLD_*` of lifecycle, for a run that parks."""
+    blocked_by: str | None = None
+    """Code fingerprint that blocked the run, with `hold=HOLD_BLOCKED`."""
+    waiting_for: str | None = None
+    """In words, for a run that parks."""
+    messages: Sequence[OutMessage] = ()
+    children: Sequence[NewRun] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Only events appended: the short statement will do."""
+        return self.act is Act.KEEP and not self.messages and not self.children
+
+
+class Code(IntEnum):
+    """What became of a run's part of a commit (PROTOCOL: worker rules)."""
+
+    APPLIED = 0
+    BUSY = 1
+    LOST = 2
+    OTHER_SEQ = 3
+    """Still mine; `seq` is the length of my durable history."""
+    FENCED = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Answer of a commit for one run."""
+
+    key: int
+    code: Code
+    seq: int
+    """Durable length of the history, where the run is still mine."""
+    inbox_head: int
+    children: Sequence[str] = ()
+    """Ids of the children really inserted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message from outside to a run."""
+
+    run_id: str
+    name: str
+    data: bytes
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Answer to a delivery: `number` in the inbox; None: no such run (`known` False) or it has ended."""
+
+    number: int | None
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What a reaper freed: runs given back, and runs blocked for having killed too many workers."""
+
+    workers: Sequence[int]
+    freed: int
+    blocked: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as stored, for `get`, `list` and whoever waits for its result."""
+
+    key: int
+    id: str
+    workflow: str
+    version: int
+    queue: str
+    status: RunStatus
+    priority: int
+    tags: Mapping[str, str]
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    seq: int
+    recoveries: int
+    waiting_for: str | None
+    parent_id: str | None
+    wake_at: int | None
+    """When it is due next while nobody owns it."""
+    first: EventRow | None = None
+    """Its `RunStarted` (or whatever began the current generation)."""
+    last: EventRow | None = None
+    """The newest event: for a finished run, how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs `list` and `count` mean. `after` is the `next` of the page before."""
+
+    workflow: str | None = None
+    status: Sequence[RunStatus] = ()
+    tags: Mapping[str, str] | None = None
+    queue: str | None = None
+    parent_id: str | None = None
+    id_prefix: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    limit: int = 50
+    after: int | None = None
+    """Key of the last run of the page before; newest runs come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStep:
+    """One step of the schema, as found in `schema/`."""
+
+    number: int
+    name: str
+    applied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """A named fact about the store's health, for people."""
+
+    name: str
+    value: Any

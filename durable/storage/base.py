@@ -1,0 +1,191 @@
+"""The port between durable and a database: what a store must do, in the words of the domain.
+
+Contract of every verb: it is one transaction, all or nothing (a commit: all or nothing *per run*);
+it raises `StoreUnavailable` when its outcome is unknown or the database does not answer, and only then;
+a lost answer leaves a state that the verbs `probe`, `owned` and a repeated `start` resolve. A store never
+runs user code and knows rows, not workflows. All verbs but `renew` belong to the event loop that opened
+the store; `renew` may be called from any thread and blocks only that thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+from durable.model.lifecycle import RunStatus
+from durable.model.rows import (
+    Claim,
+    Commit,
+    Committed,
+    Delivered,
+    Delivery,
+    Held,
+    Lane,
+    Lease,
+    Message,
+    MigrationStep,
+    NewRun,
+    Reaped,
+    RunFilter,
+    RunRow,
+    Started,
+    WorkerInfo,
+)
+from durable.model.wire import EventRow
+
+
+class Storage(Protocol):
+    """One open database. `time` replaces the database's clock when set (tests): microseconds."""
+
+    time: Callable[[], int] | None
+
+    # -- life
+
+    async def open(self) -> None:
+        """Connect. Migrates an empty schema; `MigrationNeeded` for an older or newer one."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything; idempotent. Operations under way are answered or fail with `StoreUnavailable`."""
+        ...
+
+    async def migrations(self) -> Sequence[MigrationStep]:
+        """The steps that this version knows, and which of them the database has. Needs no `open`."""
+        ...
+
+    async def migrate(self, to: int | None = None) -> None:
+        """Bring the schema to step `to` (None: the newest). Safe when many processes do it at once. Needs no `open`."""
+        ...
+
+    async def now(self) -> int:
+        """The database's clock."""
+        ...
+
+    # -- workers
+
+    async def register(self, worker: WorkerInfo, ttl: float) -> Lease:
+        """A new worker id, never used before, leased for `ttl` seconds."""
+        ...
+
+    def renew(self, worker: int, ttl: float) -> Lease | None:
+        """Extend a lease; None when it is gone (fenced). From the lease thread, over a connection of its own."""
+        ...
+
+    async def unregister(self, worker: int) -> None:
+        """Give back whatever the worker still owns, ready at once, and end its lease."""
+        ...
+
+    async def reap(self, blocked: EventRow, max_recoveries: int, gone: Sequence[int] = ()) -> Reaped:
+        """Free the runs of workers whose lease has expired, and of `gone` (known to be dead).
+
+        Remembers the lost owner on each run. A run that was recovered more than `max_recoveries` times
+        without progress is blocked; `blocked` is the history event that says so (the store numbers it).
+        """
+        ...
+
+    async def leased(self) -> Sequence[tuple[int, WorkerInfo]]:
+        """All registered workers."""
+        ...
+
+    async def lanes(self, lanes: Sequence[Lane]) -> dict[Lane, int]:
+        """The numbers of these lanes, made where they are new."""
+        ...
+
+    # -- runs
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        """Start runs, or find the ones that already have these ids. Answers in the order asked."""
+        ...
+
+    async def claim(self, worker: int, lanes: Sequence[int], limit: int) -> list[Claim]:
+        """Take up to `limit` due runs, by priority, then age. Empty when nothing is due or the lease is gone.
+
+        A claimed run looks due to its owner after 10 s (`owned`), until a commit says otherwise: so a claim
+        whose answer was lost is found again.
+        """
+        ...
+
+    async def next_due(self, lanes: Sequence[int]) -> int | None:
+        """When the next unowned run of these lanes falls due; a hint for the poll, None: nothing planned."""
+        ...
+
+    async def owned(self, worker: int) -> list[Held]:
+        """Runs of this worker that are due for a look."""
+        ...
+
+    async def acknowledge(self, worker: int, runs: Sequence[Held]) -> None:
+        """Not due any more, unless a message has come since: `owned` need not name them again."""
+        ...
+
+    async def adopt(self, worker: int, keys: Sequence[int]) -> list[Claim]:
+        """What a claim would have answered for runs that this worker owns already. Read only."""
+        ...
+
+    async def load(self, runs: Sequence[tuple[int, int]]) -> dict[int, list[EventRow]]:
+        """Histories by run key: for each `(key, after)` the events with `seq > after`, in order."""
+        ...
+
+    async def inbox(self, runs: Sequence[tuple[int, int]]) -> list[Message]:
+        """Messages of `(key, consumed)` with a number above `consumed`, ordered by key and number."""
+        ...
+
+    async def commit(self, worker: int, batch: Sequence[Commit], *, wait: bool = False) -> list[Committed]:
+        """Append for many runs at once, each all or nothing, and answer a code for each, in order.
+
+        Runs whose row (or a message's target) another transaction has locked answer `BUSY`, unless
+        `wait` is set: then they are waited for, up to the lock timeout, on a second connection.
+        """
+        ...
+
+    async def probe(self, worker: int, keys: Sequence[int], epochs: Sequence[int]) -> list[Committed]:
+        """After a lost answer: `OTHER_SEQ` with the durable length for runs still mine, `LOST`, or `FENCED`."""
+        ...
+
+    # -- messages
+
+    async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
+        """Put messages into inboxes and make the runs ready. The same idempotency key gets the same number."""
+        ...
+
+    async def terminate(self, run_id: str, event: EventRow) -> RunStatus | None:
+        """End a run at once; `event` (numbered by the store) is its last. Tells its parent (message `child:<cmd>`).
+
+        Answers the status that the run has now, which is another one when it had ended already; None: unknown id.
+        """
+        ...
+
+    async def unblock(self, lanes: Sequence[int], code: str, event: EventRow) -> int:
+        """Release runs of these lanes that other code than `code` blocked, appending `event`; how many."""
+        ...
+
+    # -- reading
+
+    async def run(self, run_id: str) -> RunRow | None:
+        """One run with its first and last event."""
+        ...
+
+    async def runs(self, where: RunFilter) -> list[RunRow]:
+        """One page of runs, newest first, with first and last events."""
+        ...
+
+    async def count(self, where: RunFilter) -> dict[RunStatus, int]:
+        """How many runs there are by status; paging is ignored."""
+        ...
+
+    async def history(self, run_id: str, after: int, limit: int) -> list[EventRow] | None:
+        """A page of a run's history; None: unknown id."""
+        ...
+
+    async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
+        """Of these runs the ones that have ended, with their last event. One query for all waiters."""
+        ...
+
+    # -- hints
+
+    def hint(self) -> None:
+        """Tell other processes that there is work. Coalesced, best effort, never awaited."""
+        ...
+
+    def hints(self) -> AsyncIterator[None]:
+        """Yields when there may be work. Ends when hints cannot be had; polling is the truth."""
+        ...
