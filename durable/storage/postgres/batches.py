@@ -1,0 +1,171 @@
+"""Commits, starts and deliveries as the arrays that the functions in `schema/` take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+from durable.model.rows import Act, Commit, Delivery, Lane, NewRun
+from durable.model.wire import EventRow
+from durable.storage.postgres.arrays import (
+    PG_EPOCH,
+    Packed,
+    byteas,
+    int2s,
+    int4s,
+    int8s,
+    long_texts,
+    optional_int4s,
+    optional_int8s,
+    optional_times,
+    texts,
+    time,
+    times,
+)
+
+Lanes = Mapping[Lane, int]
+
+_UNDER_HOLD: Final = frozenset({"paused", "blocked"})
+"""Shown instead of the status while a run is held; the status under it stays."""
+
+
+def is_plain(batch: Sequence[Commit]) -> bool:
+    """Whether the short statement will do for the whole batch."""
+    return all(commit.plain and commit.status == "running" for commit in batch)
+
+
+def append_arrays(batch: Sequence[Commit]) -> list[Packed]:
+    """Of the short statement."""
+    return [*_guards(batch), *_events(batch)]
+
+
+def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed]:
+    """Of the full statement."""
+    statuses = [None if c.status in _UNDER_HOLD else c.status for c in batch]
+    return [
+        *_guards(batch),
+        int2s([c.act for c in batch]),
+        int2s([c.hold if c.act is Act.PARK else 0 for c in batch]),
+        optional_times([c.wake_at if c.act is Act.PARK else None for c in batch]),
+        texts(statuses),
+        texts([c.blocked_by for c in batch]),
+        texts([c.waiting_for if c.act is Act.PARK else None for c in batch]),
+        *_events(batch),
+        *_messages(batch),
+        *_children(batch, lanes),
+    ]
+
+
+def _guards(batch: Sequence[Commit]) -> list[Packed]:
+    return [
+        int8s([c.key for c in batch]),
+        int8s([c.epoch for c in batch]),
+        int8s([c.seq for c in batch]),
+        int8s([c.seq + len(c.events) for c in batch]),
+        int8s([c.consumed for c in batch]),
+    ]
+
+
+def _events(batch: Sequence[Commit]) -> list[Packed]:
+    keys = list(chain.from_iterable([[c.key] * len(c.events) for c in batch]))
+    events = list(chain.from_iterable([c.events for c in batch]))
+    return [
+        int8s(keys),
+        int8s([e.seq for e in events]),
+        times([e.at for e in events]),
+        optional_int4s([e.cmd for e in events]),
+        int2s([e.type for e in events]),
+        texts([e.name for e in events]),
+        byteas([e.data for e in events]),
+    ]
+
+
+def _messages(batch: Sequence[Commit]) -> list[Packed]:
+    sent = [(c.key, m) for c in batch for m in c.messages]
+    return [
+        int8s([key for key, _ in sent]),
+        int8s([m.to for _, m in sent]),
+        texts([m.name for _, m in sent]),
+        byteas([m.data for _, m in sent]),
+    ]
+
+
+def _children(batch: Sequence[Commit], lanes: Lanes) -> list[Packed]:
+    born = [(c.key, child) for c in batch for child in c.children]
+    runs = [child for _, child in born]
+    return [
+        int8s([key for key, _ in born]),
+        optional_int4s([run.parent_cmd for run in runs]),
+        *_plans(runs, lanes),
+        *_first_events(runs),
+    ]
+
+
+def _plans(runs: Sequence[NewRun], lanes: Lanes) -> list[Packed]:
+    return [
+        long_texts([run.id for run in runs]),
+        int4s([lanes[run.lane] for run in runs]),
+        int2s([run.priority for run in runs]),
+        optional_times([run.not_before for run in runs]),
+        optional_times([run.deadline for run in runs]),
+        long_texts([_json(run.tags) for run in runs]),
+    ]
+
+
+def _json(tags: Mapping[str, str] | None) -> str | None:
+    return json.dumps(dict(tags), ensure_ascii=False) if tags else None
+
+
+def _first_events(runs: Sequence[NewRun]) -> list[Packed]:
+    return [
+        times([run.started.at for run in runs]),
+        int2s([run.started.type for run in runs]),
+        texts([run.started.name for run in runs]),
+        byteas([run.started.data for run in runs]),
+    ]
+
+
+def start_arrays(runs: Sequence[NewRun], lanes: Lanes) -> list[Packed]:
+    """Of `start`."""
+    return [
+        *_plans(runs, lanes),
+        optional_int8s([run.parent_key for run in runs]),
+        optional_int4s([run.parent_cmd for run in runs]),
+        optional_int8s([run.eager_owner for run in runs]),
+        *_first_events(runs),
+    ]
+
+
+def lanes_of(batch: Sequence[Commit]) -> set[Lane]:
+    """The lanes that a batch's children need."""
+    return {child.lane for commit in batch for child in commit.children}
+
+
+def delivery_arrays(deliveries: Sequence[Delivery]) -> list[Packed]:
+    """Of `deliver`."""
+    return [
+        long_texts([d.run_id for d in deliveries]),
+        texts([d.name for d in deliveries]),
+        byteas([d.data for d in deliveries]),
+        long_texts([d.idempotency_key for d in deliveries]),
+    ]
+
+
+def event_scalars(event: EventRow) -> list[Any]:
+    """One event that the store numbers: at, cmd, type, name, data."""
+    return [time(event.at), event.cmd, event.type, event.name, event.data]
+
+
+def event_row(row: Sequence[Any]) -> EventRow:
+    """An event from `seq, type, at, cmd, name, data` as they were read."""
+    return EventRow(row[0], row[1], row[2] + PG_EPOCH, row[3], row[4], row[5])
+
+
+def event_rows(rows: Sequence[Sequence[Any]]) -> list[EventRow]:
+    """Many of them."""
+    make: Callable[..., EventRow] = EventRow
+    return [
+        make(seq, kind, at + PG_EPOCH, cmd, name, data) for seq, kind, at, cmd, name, data in rows
+    ]

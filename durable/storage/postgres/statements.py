@@ -1,0 +1,139 @@
+"""Every SQL text that this store sends, by name.
+
+Filled in once per store: `{schema}`, quoted; `{event}`, the columns of an event; `{n}`, so many
+placeholders for parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Final
+
+from durable.storage.postgres.settings import Settings
+
+_EVENT: Final = "h.seq, h.type, h.at, h.cmd, h.name, h.data"
+_RUN: Final = """
+    select r.key, r.id, l.workflow, l.version, l.queue, {schema}.shown_status(r.status, r.hold),
+           r.priority, r.tags::text, r.created_at, r.started_at, r.finished_at, r.seq, r.recoveries,
+           r.waiting_for, p.id, case when r.owner is null then r.ready_at end, r.retried_from,
+           a.seq, a.type, a.at, a.cmd, a.name, a.data, z.seq, z.type, z.at, z.cmd, z.name, z.data
+      from {schema}.runs r
+      join {schema}.lanes l on l.id = r.lane
+      left join {schema}.runs p on p.key = r.parent_key
+      left join {schema}.history a on a.run_key = r.key and a.seq = 1
+      left join {schema}.history z on z.run_key = r.key and z.seq = r.seq"""
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The texts. Functions are called by name; what they do stands in `schema/postgres`."""
+
+    now: str = "select coalesce(%b::timestamptz, clock_timestamp())"
+    check: str = "select pg_is_in_recovery(), to_regclass(%b) is not null"
+    version: str = "select number from {schema}.schema_version"
+
+    register: str = "select * from {schema}.register({9})"
+    renew: str = """
+        update {schema}.workers w
+           set expires_at = n.now + %b::float8 * interval '1 second', ttl = %b, beats = w.beats + 1
+          from (select coalesce(%b::timestamptz, clock_timestamp()) as now) n
+         where w.id = %b returning w.expires_at, n.now"""
+    unregister: str = "select {schema}.unregister({2})"
+    reap: str = "select * from {schema}.reap({9})"
+    stuck: str = """
+        select id from {schema}.workers
+         where expires_at + 2 * ttl * interval '1 second' < coalesce(%b::timestamptz, clock_timestamp())"""
+    evict: str = "delete from {schema}.workers where id = %b"
+    unstick: str = """
+        select pg_terminate_backend(a.pid) from pg_stat_activity a
+         where a.pid = any(pg_blocking_pids(%b)) and a.state like 'idle in transaction%%'"""
+    worker_names: str = "select id, name from {schema}.worker_names order by id desc limit 1000"
+    leased: str = """
+        select id, name, host, pid, boot, code, queues, workflows from {schema}.workers order by id"""
+    lanes: str = """
+        select l.id, l.queue, l.workflow, l.version from {schema}.lanes l
+          join unnest(%b::text[], %b::text[], %b::int4[]) x(queue, workflow, version)
+            on l.queue = x.queue and l.workflow = x.workflow and l.version = x.version"""
+    new_lanes: str = """
+        insert into {schema}.lanes (queue, workflow, version)
+        select distinct x.* from unnest(%b::text[], %b::text[], %b::int4[]) x(queue, workflow, version)
+         where not exists (select 1 from {schema}.lanes l where l.queue = x.queue
+                              and l.workflow = x.workflow and l.version = x.version)
+         order by 1, 2, 3
+        on conflict do nothing"""
+
+    start: str = "select * from {schema}.start({14})"
+    restart: str = "select * from {schema}.restart({18})"
+    existing: str = """
+        select r.id, r.key, {schema}.shown_status(r.status, r.hold), l.queue, l.workflow, l.version,
+               {event}
+          from {schema}.runs r join {schema}.lanes l on l.id = r.lane
+          left join {schema}.history h on h.run_key = r.key and h.seq = 1
+         where r.id = any(%b)"""
+    claim: str = "select * from {schema}.claim({4})"
+    next_due: str = "select {schema}.next_due(%b)"
+    owned: str = """
+        select key, epoch, seq, consumed, inbox_head from {schema}.runs
+         where owner = %b and ready_at <= coalesce(%b::timestamptz, statement_timestamp())
+         order by ready_at"""
+    acknowledge: str = """
+        with held as materialized (
+            select r.key, x.epoch from {schema}.runs r
+              join unnest(%b::int8[], %b::int8[]) x(key, epoch) on x.key = r.key
+             where r.key = any(%b::int8[]) order by r.key for no key update of r skip locked)
+        update {schema}.runs r set ready_at = null
+          from held where r.key = held.key and r.owner = %b and r.epoch = held.epoch
+           and r.inbox_head <= r.consumed"""
+    adopt: str = """
+        select key, id, lane, epoch, seq, consumed, inbox_head, status,
+               coalesce(%b::timestamptz, clock_timestamp()), lost_owner, recoveries
+          from {schema}.runs where key = any(%b) and owner = %b order by key"""
+    load: str = """
+        select u.key, h.seq, h.type, h.at, h.cmd, h.name, h.data
+          from unnest(%b::int8[], %b::int8[]) u(key, after) cross join lateral (
+               select h.seq, h.type, h.at, h.cmd, h.name, h.data from {schema}.history h
+                where h.run_key = u.key and h.seq > u.after order by h.seq) h"""
+    inbox: str = """
+        select i.run_key, i.n, i.name, i.data
+          from unnest(%b::int8[], %b::int8[]) u(key, consumed) cross join lateral (
+               select i.run_key, i.n, i.name, i.data from {schema}.inbox i
+                where i.run_key = u.key and i.n > u.consumed order by i.n) i
+         order by 1, 2"""
+    append: str = "select * from {schema}.append({14})"
+    commit: str = "select * from {schema}.commit({37})"
+    probe: str = """
+        select k.key, r.seq, r.inbox_head, r.owner = w.id and r.epoch = k.epoch
+          from (select id from {schema}.workers where id = %b) w
+         cross join unnest(%b::int8[], %b::int8[]) k(key, epoch)
+          left join {schema}.runs r on r.key = k.key and r.key = any(%b::int8[])"""
+
+    deliver: str = "select * from {schema}.deliver({5})"
+    terminate: str = "select {schema}.terminate({6})"
+    unblock: str = "select {schema}.unblock({8})"
+
+    runs: str = _RUN
+    count: str = """
+        select {schema}.shown_status(r.status, r.hold), count(*)
+          from {schema}.runs r
+          join {schema}.lanes l on l.id = r.lane
+          left join {schema}.runs p on p.key = r.parent_key"""
+    key_of: str = "select key from {schema}.runs where id = %b"
+    history: str = """
+        select {event} from {schema}.history h where h.run_key = %b and h.seq > %b
+         order by h.seq limit %b"""
+    finished: str = """
+        select r.id, r.status, {event}
+          from {schema}.runs r join {schema}.history h on h.run_key = r.key and h.seq = r.seq
+         where r.id = any(%b) and r.finished_at is not null"""
+    notify: str = "select pg_notify(%b, '')"
+
+
+def statements(settings: Settings) -> Statements:
+    """All texts for one schema."""
+    return Statements(**{f.name: _fill(str(f.default), settings) for f in fields(Statements)})
+
+
+def _fill(text: str, settings: Settings) -> str:
+    text = re.sub(r"\{(\d+)\}", lambda count: ", ".join(["%b"] * int(count[1])), text)
+    return text.replace("{event}", _EVENT).replace("{schema}", settings.in_query)

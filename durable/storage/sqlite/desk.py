@@ -1,0 +1,223 @@
+"""Threads that own a connection: one writes, in group commits, and one reads.
+
+Whatever is asked while a transaction is under way waits in a queue and goes into the next one
+together, so that commits, starts and claims of one process share one fsync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from durable.errors import StoreUnavailable
+from durable.storage.sqlite.connection import Database, translate
+from durable.storage.sqlite.leases import Leases
+
+T = TypeVar("T")
+Work = Callable[[Database, int], T]
+"""Something to do with a database at a time (microseconds)."""
+
+GROUP: Final = 1000
+"""Operations in one transaction at most, so that other processes get their turn."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """An operation, and whoever waits for its answer."""
+
+    work: Work[Any]
+    future: asyncio.Future[Any] | concurrent.futures.Future[Any]
+    value: Any = None
+    error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Forget what it answered: nothing of it happened."""
+        self.value, self.error = None, error
+
+    def settle(self) -> None:
+        """Answer, unless nobody waits any more."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Desk:
+    """One thread, one connection, one queue. Belongs to the event loop that opened it."""
+
+    def __init__(
+        self, name: str, where: str, connect: Callable[[], Database], clock: Callable[[], int]
+    ) -> None:
+        self._name = name
+        self._where = where
+        self._connect = connect
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._open = False
+        self._thread: threading.Thread | None = None
+
+    async def open(self) -> None:
+        """Start the thread and wait until its connection stands."""
+        self._loop = asyncio.get_running_loop()
+        opened: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(
+            target=self._main, args=(opened,), name=self._name, daemon=True
+        )
+        self._open = True
+        self._thread.start()
+        try:
+            await asyncio.wrap_future(opened)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Answer everything asked before, then end the thread. Idempotent."""
+        with self._gate:
+            if self._open:
+                self._open = False
+                self._jobs.put(None)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    async def ask(self, work: Work[T]) -> T:
+        """Have `work` done and wait for its answer."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._put(Job(work, future))
+        return await future
+
+    def ask_blocking(self, work: Work[T], timeout: float) -> T:
+        """The same from any thread, which it blocks."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._put(Job(work, future))
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            raise StoreUnavailable(f"{self._where}: no answer within {timeout:g} s") from None
+
+    def _put(self, job: Job) -> None:
+        with self._gate:
+            if not self._open:
+                raise StoreUnavailable(f"{self._where} is closed")
+            self._jobs.put(job)
+
+    # -- in the thread
+
+    def _main(self, opened: concurrent.futures.Future[None]) -> None:
+        try:
+            database = self._connect()
+        except Exception as error:
+            opened.set_exception(translate(error, self._where))
+            return
+        opened.set_result(None)
+        try:
+            while self._turn(database):
+                pass
+        finally:
+            database.close()
+
+    def _turn(self, database: Database) -> bool:
+        """Serve everything that waits; False when the last job has been served."""
+        jobs, more = self._take()
+        try:
+            self._serve(database, jobs)
+        except Exception as error:
+            database.rollback()
+            for job in jobs:
+                job.fail(translate(error, self._where))
+        self._answer(jobs)
+        return more
+
+    def _take(self) -> tuple[list[Job], bool]:
+        """Wait for a job and take all others that have come by then."""
+        jobs: list[Job] = []
+        try:
+            job = self._jobs.get(timeout=self._patience())
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) == GROUP:
+                    return jobs, True
+                job = self._jobs.get_nowait()
+        except queue.Empty:
+            return jobs, True
+        return jobs, False
+
+    def _answer(self, jobs: list[Job]) -> None:
+        here = [job for job in jobs if isinstance(job.future, concurrent.futures.Future)]
+        there = [job for job in jobs if isinstance(job.future, asyncio.Future)]
+        _settle(here)
+        if there:
+            try:
+                self._loop.call_soon_threadsafe(_settle, there)
+            except RuntimeError:
+                return  # the loop is closed: nobody waits
+
+    def _patience(self) -> float | None:
+        """How long to wait for a job, in seconds."""
+        return None
+
+    def _serve(self, database: Database, jobs: list[Job]) -> None:
+        raise NotImplementedError
+
+
+class Reader(Desk):
+    """Reads all that was asked from one snapshot."""
+
+    def _serve(self, database: Database, jobs: list[Job]) -> None:
+        database.execute("BEGIN")
+        for job in jobs:
+            try:
+                job.value = job.work(database, self._clock())
+            except Exception as error:
+                job.fail(translate(error, self._where))
+        database.rollback()
+
+
+class Writer(Desk):
+    """Writes all that was asked in one transaction, each operation all or nothing by itself."""
+
+    def __init__(
+        self,
+        name: str,
+        where: str,
+        connect: Callable[[], Database],
+        clock: Callable[[], int],
+        leases: Leases,
+    ) -> None:
+        super().__init__(name, where, connect, clock)
+        self._leases = leases
+
+    def _patience(self) -> float | None:
+        return self._leases.patience()
+
+    def _serve(self, database: Database, jobs: list[Job]) -> None:
+        if not jobs and not self._leases.due():
+            return
+        # IMMEDIATE: a transaction that reads first and then wants to write fails without waiting.
+        database.execute("BEGIN IMMEDIATE")
+        self._leases.keep(database, self._clock())
+        for job in jobs:
+            self._alone(database, job)
+        database.execute("COMMIT")
+
+    def _alone(self, database: Database, job: Job) -> None:
+        try:
+            with database.savepoint("job"):
+                job.value = job.work(database, self._clock())
+        except Exception as error:
+            if not database.in_transaction:
+                raise  # the whole group is gone
+            job.fail(translate(error, self._where))
+
+
+def _settle(jobs: list[Job]) -> None:
+    for job in jobs:
+        job.settle()

@@ -1,0 +1,109 @@
+# ruff: noqa: S608 - every statement is made of constants
+"""What clients and workers read: runs, histories, inboxes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import Final
+
+from durable.model.lifecycle import RunStatus
+from durable.model.rows import Message, RunFilter, RunRow
+from durable.model.wire import EventRow
+from durable.storage.sqlite.connection import Database, Row
+from durable.storage.sqlite.filters import conditions
+from durable.storage.sqlite.texts import EVENT, EVENT_WIDTH, STATUS
+
+_PAIRS: Final = "(SELECT value ->> 0 AS key, value ->> 1 AS after FROM json_each(?)) AS asked"
+_LOAD: Final = f"""
+SELECT h.run_key, {EVENT.format("h")}
+FROM {_PAIRS} JOIN [history] h ON h.run_key = asked.key AND h.seq > asked.after"""
+_INBOX: Final = f"""
+SELECT i.run_key, i.n, i.name, i.data
+FROM {_PAIRS} JOIN [inbox] i ON i.run_key = asked.key AND i.n > asked.after"""
+_RUN: Final = f"""
+SELECT r.key, r.id, l.workflow, l.version, l.queue, {STATUS}, r.priority, r.tags, r.created_at,
+       r.started_at, r.finished_at, r.seq, r.recoveries, r.waiting_for, p.id,
+       CASE WHEN r.owner IS NULL THEN r.ready_at END, r.retried_from,
+       {EVENT.format("b")}, {EVENT.format("e")}
+FROM [runs] r JOIN [lanes] l ON l.id = r.lane LEFT JOIN [runs] p ON p.key = r.parent_key
+LEFT JOIN [history] b ON b.run_key = r.key AND b.seq = r.first_seq
+LEFT JOIN [history] e ON e.run_key = r.key AND e.seq = r.seq"""
+_TAGS: Final = 7
+"""Where the tags stand in a row of `_RUN`."""
+
+_HISTORY: Final = f"""
+SELECT {EVENT.format("h")} FROM [history] h WHERE h.run_key = ? AND h.seq > ?
+ORDER BY h.seq LIMIT ?"""
+_FINISHED: Final = f"""
+SELECT r.id, r.status, {EVENT.format("h")}
+FROM json_each(?) asked JOIN [runs] r ON r.id = asked.value
+JOIN [history] h ON h.run_key = r.key AND h.seq = r.seq
+WHERE r.finished_at IS NOT NULL"""
+
+
+def load(database: Database, runs: Sequence[tuple[int, int]]) -> dict[int, list[EventRow]]:
+    """Histories by run key, of each the events after a number."""
+    histories: dict[int, list[EventRow]] = {key: [] for key, _ in runs}
+    for key, *event in _sorted(database.fetch(_LOAD, (json.dumps(list(runs)),))):
+        histories[key].append(EventRow(*event))
+    return histories
+
+
+def inbox(database: Database, runs: Sequence[tuple[int, int]]) -> list[Message]:
+    """Messages above a number, ordered by key and number."""
+    return [Message(*row) for row in _sorted(database.fetch(_INBOX, (json.dumps(list(runs)),)))]
+
+
+def _sorted(rows: list[Row]) -> list[Row]:
+    """By key and number. They come out of the index in that order; SQLite would copy them to sort."""
+    return sorted(rows, key=itemgetter(0, 1))
+
+
+def run(database: Database, run_id: str) -> RunRow | None:
+    """One run with its first and last event."""
+    row = database.one(f"{_RUN} WHERE r.id = ?", (run_id,))
+    return _run_row(row) if row else None
+
+
+def runs(database: Database, where: RunFilter) -> list[RunRow]:
+    """One page of runs, newest first."""
+    texts, values = conditions(where)
+    if where.after is not None:
+        texts.append("r.key < ?")
+        values.append(where.after)
+    text = f"{_RUN} WHERE {' AND '.join(texts)} ORDER BY r.key DESC LIMIT ?"
+    return [_run_row(row) for row in database.fetch(text, (*values, where.limit))]
+
+
+def count(database: Database, where: RunFilter) -> dict[RunStatus, int]:
+    """How many runs there are by status."""
+    texts, values = conditions(where)
+    text = f"SELECT {STATUS} AS s, count(*) FROM [runs] r WHERE {' AND '.join(texts)} GROUP BY s"
+    return dict(database.fetch(text, values))
+
+
+def history(database: Database, run_id: str, after: int, limit: int) -> list[EventRow] | None:
+    """A page of a run's history."""
+    found = database.one("SELECT key FROM [runs] WHERE id = ?", (run_id,))
+    if found is None:
+        return None
+    return [EventRow(*row) for row in database.fetch(_HISTORY, (found[0], after, limit))]
+
+
+def finished(database: Database, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
+    """Of these runs the ones that have ended, with their last event."""
+    rows = database.fetch(_FINISHED, (json.dumps(list(run_ids)),))
+    return {id: (status, EventRow(*event)) for id, status, *event in rows}
+
+
+def _run_row(row: Row) -> RunRow:
+    facts = list(row[: -2 * EVENT_WIDTH])
+    facts[_TAGS] = json.loads(facts[_TAGS]) if facts[_TAGS] else {}
+    return RunRow(*facts, *_events(row[-2 * EVENT_WIDTH :]))
+
+
+def _events(row: Row) -> Iterator[EventRow | None]:
+    for event in (row[:EVENT_WIDTH], row[EVENT_WIDTH:]):
+        yield EventRow(*event) if event[0] is not None else None

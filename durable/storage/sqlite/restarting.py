@@ -1,0 +1,46 @@
+"""Starting a run under the id of an older one, which ends and gets another id."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from durable.model.rows import NewRun, Started
+from durable.model.wire import EventRow
+from durable.storage.sqlite.connection import Database
+from durable.storage.sqlite.messaging import terminate
+from durable.storage.sqlite.starting import Lanes, existing, start
+
+_OWNER: Final = "SELECT owner, epoch, seq FROM [runs] WHERE key = ?"
+_RENAME: Final = "UPDATE [runs] SET id = ? WHERE key = ?"
+_NAME_ORIGIN: Final = "UPDATE [runs] SET retried_from = ? WHERE key = ?"
+_TAKEN: Final = "SELECT 1 FROM [runs] WHERE id = ?"
+
+
+def restart(database: Database, now: int, run: NewRun, ended: EventRow, numbers: Lanes) -> Started:
+    """End and rename the run that has this id, then start `run`."""
+    old = existing(database, [run.id]).get(run.id)
+    if old is not None and old.started == replace(run.started, seq=1):
+        return _as_created(database, old, run)
+    origin = None
+    if old is not None:
+        terminate(database, now, run.id, ended)
+        origin = _free_id(database, run.id)
+        database.execute(_RENAME, (origin, old.key))
+    (started,) = start(database, now, [run], numbers)
+    database.execute(_NAME_ORIGIN, (origin, started.key))
+    return started
+
+
+def _as_created(database: Database, old: Started, run: NewRun) -> Started:
+    """The answer that was lost: the run that stands there is the one asked for."""
+    mine = database.one(_OWNER, (old.key,)) == (run.eager_owner, 1, 1)
+    return Started(old.key, old.id, created=True, owned=mine, status=old.status, lane=old.lane)
+
+
+def _free_id(database: Database, id: str) -> str:
+    """`<id>~<n>` with the first number that is free."""
+    number = 1
+    while database.one(_TAKEN, (f"{id}~{number}",)):
+        number += 1
+    return f"{id}~{number}"

@@ -1,0 +1,297 @@
+# ruff: noqa: D102 - the port tells what every verb does
+"""A store in one SQLite file, or in memory: the port's verbs, each a job for the writer or the reader."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from durable.model.lifecycle import RunStatus
+from durable.model.rows import (
+    Claim,
+    Commit,
+    Committed,
+    Delivered,
+    Delivery,
+    Held,
+    Lane,
+    Lease,
+    Message,
+    MigrationStep,
+    NewRun,
+    Reaped,
+    RunFilter,
+    RunRow,
+    Started,
+    WorkerInfo,
+)
+from durable.model.wire import EventRow
+from durable.storage.migrations import report, steps
+from durable.storage.sqlite import (
+    claiming,
+    committing,
+    messaging,
+    migrating,
+    reading,
+    restarting,
+    starting,
+    workers,
+)
+from durable.storage.sqlite.connection import Database, connect, prefix_of, translated
+from durable.storage.sqlite.desk import Desk, Reader, Writer
+from durable.storage.sqlite.leases import Leases
+
+
+class SqliteStorage:
+    """`durable.storage.base.Storage` on SQLite. `path` None: private, in memory.
+
+    A `schema` other than "durable" is put in front of every table's name.
+    """
+
+    time: Callable[[], int] | None = None
+
+    def __init__(self, path: str | None, *, schema: str = "durable") -> None:
+        self._path = None if path is None else Path(path).absolute()
+        self._where = "SQLite in memory" if path is None else f"SQLite file {self._path}"
+        self._prefix = prefix_of(schema)
+        self._lanes: dict[Lane, int] = {}
+        self._leases = Leases(active=lambda: self.time is None)
+        self._writer = Writer(
+            "durable-sqlite-writer", self._where, self._connect, self._clock, self._leases
+        )
+        self._reader: Desk = self._writer
+        if path is not None:
+            self._reader = Reader(
+                "durable-sqlite-reader", self._where, self._connect_reader, self._clock
+            )
+        self._listeners: set[asyncio.Event] = set()
+        self._open = False
+        self._warned = False
+
+    def _clock(self) -> int:
+        return time.time_ns() // 1000 if self.time is None else self.time()
+
+    def _connect(self) -> Database:
+        database = connect(self._path, self._prefix)
+        try:
+            migrating.prepare(database, self._where)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _connect_reader(self) -> Database:
+        return connect(self._path, self._prefix, reading=True)
+
+    # -- life
+
+    async def open(self) -> None:
+        await self._writer.open()
+        if self._reader is not self._writer:
+            try:
+                await self._reader.open()
+            except BaseException:
+                await self._writer.close()
+                raise
+        self._open = True
+
+    async def close(self) -> None:
+        self._open = False
+        self.hint()  # whoever listens sees that it is over
+        for desk in {self._reader, self._writer}:
+            await desk.close()
+
+    async def migrations(self) -> Sequence[MigrationStep]:
+        return report(steps("sqlite"), await asyncio.to_thread(self._version))
+
+    async def migrate(self, to: int | None = None) -> None:
+        if self._path is not None:  # one in memory is migrated when it is opened
+            await asyncio.to_thread(self._migrate, to)
+
+    def _version(self) -> int:
+        if self._path is None or not self._path.exists():
+            return 0
+        with translated(self._where):
+            database = connect(self._path, self._prefix, reading=True)
+            try:
+                return migrating.version(database)
+            finally:
+                database.close()
+
+    def _migrate(self, to: int | None) -> None:
+        with translated(self._where):
+            database = connect(self._path, self._prefix)
+            try:
+                migrating.migrate(database, to)
+            finally:
+                database.close()
+
+    async def now(self) -> int:
+        return self._clock()
+
+    # -- workers
+
+    async def register(self, worker: WorkerInfo, ttl: float) -> Lease:
+        def work(database: Database, now: int) -> tuple[Lease, int]:
+            strangers = workers.others(database, now, worker)
+            return workers.register(database, now, worker, ttl), strangers
+
+        lease, strangers = await self._writer.ask(work)
+        self._leases.add(lease.worker, ttl)
+        if strangers and self._path is not None and not self._warned:
+            self._warned = True
+            workers.warn_of_wal_reset(self._where)
+        return lease
+
+    def renew(self, worker: int, ttl: float) -> Lease | None:
+        self._leases.heard(worker)
+        return self._writer.ask_blocking(
+            lambda database, now: workers.renew(database, now, worker, ttl), timeout=max(ttl, 1.0)
+        )
+
+    async def unregister(self, worker: int) -> None:
+        self._leases.drop(worker)
+        await self._writer.ask(lambda database, now: workers.unregister(database, now, worker))
+
+    async def reap(
+        self,
+        blocked: EventRow,
+        max_recoveries: int,
+        gone: Sequence[int] = (),
+        *,
+        expired: bool = True,
+    ) -> Reaped:
+        return await self._writer.ask(
+            lambda database, now: workers.reap(
+                database, now, blocked, max_recoveries, gone, expired=expired
+            )
+        )
+
+    async def leased(self) -> Sequence[tuple[int, WorkerInfo]]:
+        return await self._reader.ask(lambda database, _now: workers.leased(database))
+
+    async def worker_names(self) -> dict[int, str]:
+        return await self._reader.ask(lambda database, _now: workers.names(database))
+
+    async def lanes(self, lanes: Sequence[Lane]) -> dict[Lane, int]:
+        new = [lane for lane in dict.fromkeys(lanes) if lane not in self._lanes]
+        if new:
+            self._lanes |= await self._writer.ask(
+                lambda database, _now: starting.lanes(database, new)
+            )
+        return {lane: self._lanes[lane] for lane in lanes}
+
+    # -- runs
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        numbers = await self.lanes([run.lane for run in runs])
+        return await self._writer.ask(
+            lambda database, now: starting.start(database, now, runs, numbers)
+        )
+
+    async def restart(self, run: NewRun, ended: EventRow) -> Started:
+        numbers = await self.lanes([run.lane])
+        return await self._writer.ask(
+            lambda database, now: restarting.restart(database, now, run, ended, numbers)
+        )
+
+    async def claim(self, worker: int, lanes: Sequence[int], limit: int) -> list[Claim]:
+        self._leases.heard(worker)
+        return await self._writer.ask(
+            lambda database, now: claiming.claim(database, now, worker, lanes, limit)
+        )
+
+    async def next_due(self, lanes: Sequence[int]) -> int | None:
+        return await self._reader.ask(lambda database, _now: claiming.next_due(database, lanes))
+
+    async def owned(self, worker: int) -> list[Held]:
+        return await self._reader.ask(lambda database, now: claiming.owned(database, now, worker))
+
+    async def acknowledge(self, worker: int, runs: Sequence[Held]) -> None:
+        await self._writer.ask(lambda database, _now: claiming.acknowledge(database, worker, runs))
+
+    async def adopt(self, worker: int, keys: Sequence[int]) -> list[Claim]:
+        return await self._reader.ask(
+            lambda database, now: claiming.adopt(database, now, worker, keys)
+        )
+
+    async def load(self, runs: Sequence[tuple[int, int]]) -> dict[int, list[EventRow]]:
+        return await self._reader.ask(lambda database, _now: reading.load(database, runs))
+
+    async def inbox(self, runs: Sequence[tuple[int, int]]) -> list[Message]:
+        return await self._reader.ask(lambda database, _now: reading.inbox(database, runs))
+
+    async def commit(
+        self, worker: int, batch: Sequence[Commit], *, wait: bool = False
+    ) -> list[Committed]:
+        # One lock for the whole file: a row is never locked by itself, so nothing answers BUSY.
+        del wait
+        self._leases.heard(worker)
+        numbers = await self.lanes([child.lane for item in batch for child in item.children])
+        return await self._writer.ask(
+            lambda database, now: committing.commit(database, now, worker, batch, numbers)
+        )
+
+    async def probe(
+        self, worker: int, keys: Sequence[int], epochs: Sequence[int]
+    ) -> list[Committed]:
+        # By the writer: behind every commit that is still under way.
+        return await self._writer.ask(
+            lambda database, _now: committing.probe(database, worker, keys, epochs)
+        )
+
+    # -- messages
+
+    async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
+        return await self._writer.ask(
+            lambda database, now: messaging.deliver(database, now, deliveries)
+        )
+
+    async def terminate(self, run_id: str, event: EventRow) -> RunStatus | None:
+        return await self._writer.ask(
+            lambda database, now: messaging.terminate(database, now, run_id, event)
+        )
+
+    async def unblock(self, lanes: Sequence[int], code: str, event: EventRow) -> int:
+        return await self._writer.ask(
+            lambda database, now: messaging.unblock(database, now, lanes, code, event)
+        )
+
+    # -- reading
+
+    async def run(self, run_id: str) -> RunRow | None:
+        return await self._reader.ask(lambda database, _now: reading.run(database, run_id))
+
+    async def runs(self, where: RunFilter) -> list[RunRow]:
+        return await self._reader.ask(lambda database, _now: reading.runs(database, where))
+
+    async def count(self, where: RunFilter) -> dict[RunStatus, int]:
+        return await self._reader.ask(lambda database, _now: reading.count(database, where))
+
+    async def history(self, run_id: str, after: int, limit: int) -> list[EventRow] | None:
+        return await self._reader.ask(
+            lambda database, _now: reading.history(database, run_id, after, limit)
+        )
+
+    async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
+        return await self._reader.ask(lambda database, _now: reading.finished(database, run_ids))
+
+    # -- hints
+
+    def hint(self) -> None:
+        for listener in self._listeners:
+            listener.set()
+
+    async def hints(self) -> AsyncIterator[None]:
+        listener = asyncio.Event()
+        self._listeners.add(listener)
+        try:
+            while self._open:
+                await listener.wait()
+                listener.clear()
+                if self._open:
+                    yield
+        finally:
+            self._listeners.discard(listener)

@@ -1,0 +1,178 @@
+"""Group commit: whatever happened since the last commit, for all runs of this worker, in one transaction.
+
+A batch goes out as soon as the one before is answered; no timer fills it. A run is in at most one batch at
+a time. The answers follow one rule: while owner and epoch are mine, the row's `seq` is the length of the
+durable prefix of my own event list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from durable.errors import StoreUnavailable
+from durable.model.rows import Act, Code, Commit, Committed
+
+if TYPE_CHECKING:
+    from durable.clock import Clock
+    from durable.storage.base import Storage
+    from durable.worker.execution import Execution
+
+MAX_RUNS_PER_COMMIT = 500
+MAX_EVENTS_PER_BATCH = 4_000
+MISSES_BEFORE_WAITING = 2
+"""After so many commits that met a locked row, a run goes alone and waits for the lock."""
+_RETRY_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
+_log = logging.getLogger("durable.worker")
+
+
+class Host(Protocol):
+    """Whom the journal tells what became of a run."""
+
+    @property
+    def worker_id(self) -> int: ...
+    def parked(self, execution: Execution, commit: Commit) -> None: ...
+    def ended(self, execution: Execution, commit: Commit) -> None: ...
+    def lost(self, execution: Execution) -> None: ...
+    def fenced(self) -> None: ...
+
+
+class Journal:
+    """Makes the events of a worker's runs durable."""
+
+    def __init__(self, store: Storage, host: Host, clock: Clock) -> None:
+        self._store = store
+        self._host = host
+        self._clock = clock
+        self._dirty: dict[Execution, None] = {}
+        self._wake = asyncio.Event()
+        self._alone: set[asyncio.Task[None]] = set()
+        self._committing = False
+        self.commits = 0
+        self.events = 0
+        self.failing_since: float | None = None
+
+    def dirty(self, execution: Execution) -> None:
+        """This run may have something to commit."""
+        self._dirty[execution] = None
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        return not self._dirty and not self._alone and not self._committing
+
+    async def run(self) -> None:
+        """Commit for ever. Survives every error; a batch whose outcome is unknown is looked up."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch = self._take()
+            while batch:
+                self._committing = True
+                try:
+                    await self._commit(batch, wait=False)
+                finally:
+                    self._committing = False
+                batch = self._take()
+
+    def _take(self) -> list[Execution]:
+        """The next batch: first come, first served; a run that is in flight comes back with its answer."""
+        waiting, self._dirty = self._dirty, {}
+        batch: list[Execution] = []
+        events = 0
+        for execution in waiting:
+            if len(batch) >= MAX_RUNS_PER_COMMIT or events >= MAX_EVENTS_PER_BATCH:
+                self._dirty[execution] = None
+                continue
+            if execution.dead or execution.in_flight is not None:
+                continue
+            commit = execution.next_commit()
+            if commit is None:
+                continue
+            events += len(commit.events)
+            if execution.misses >= MISSES_BEFORE_WAITING:
+                self._commit_alone(execution)
+            else:
+                batch.append(execution)
+        self.events += events
+        return batch
+
+    def forget(self) -> None:
+        """Nothing that is waiting will be committed: the lease is gone."""
+        self._dirty.clear()
+
+    def _commit_alone(self, execution: Execution) -> None:
+        task = asyncio.get_running_loop().create_task(self._commit([execution], wait=True))
+        self._alone.add(task)
+        task.add_done_callback(self._alone.discard)
+
+    async def _commit(self, batch: Sequence[Execution], *, wait: bool) -> None:
+        commits = [execution.in_flight for execution in batch if execution.in_flight is not None]
+        worker = self._host.worker_id
+        answers: Sequence[Committed]
+        try:
+            answers = await self._store.commit(worker, commits, wait=wait)
+            self.failing_since = None
+        except StoreUnavailable as error:
+            _log.warning("commit of %d runs without an answer: %s", len(commits), error)
+            answers = await self._probe(worker, commits)
+        self.commits += 1
+        for execution, commit, answer in zip(batch, commits, answers, strict=True):
+            try:
+                self._settle(execution, commit, answer)
+            except Exception:
+                _log.exception("run %s: answer %s could not be handled", execution.id, answer)
+                self._host.lost(execution)
+
+    async def _probe(self, worker: int, commits: Sequence[Commit]) -> Sequence[Committed]:
+        """The outcome is unknown: ask until the database says what it holds."""
+        if self.failing_since is None:
+            self.failing_since = self._clock.monotonic()
+        keys = [commit.key for commit in commits]
+        epochs = [commit.epoch for commit in commits]
+        for attempt in range(1_000_000):
+            await self._clock.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+            try:
+                answers = await self._store.probe(worker, keys, epochs)
+            except StoreUnavailable:
+                continue
+            self.failing_since = None
+            return answers
+        return [Committed(key, Code.FENCED, 0, 0) for key in keys]
+
+    def _settle(self, execution: Execution, commit: Commit, answer: Committed) -> None:
+        execution.in_flight = None
+        if execution.dead:
+            return
+        code = answer.code
+        if code is Code.APPLIED:
+            execution.misses = 0
+            execution.advance(commit.seq + len(commit.events))
+            if commit.act is Act.FINISH:
+                self._host.ended(execution, commit)
+            elif commit.act is Act.PARK:
+                self._host.parked(execution, commit)
+            else:
+                execution.release()
+                self.dirty(execution)
+        elif code is Code.OTHER_SEQ:
+            execution.advance(answer.seq)
+            execution.release()
+            self.dirty(execution)
+        elif code is Code.BUSY:
+            execution.misses += 1
+            self.dirty(execution)
+        elif code is Code.POISONED:
+            execution.poisoned(f"the database refuses what run {execution.id} wants to append")
+            self.dirty(execution)
+        elif code is Code.FENCED:
+            self._host.fenced()
+        else:
+            self._host.lost(execution)
+
+    async def drained(self) -> None:
+        """Wait until everything that can be committed has been."""
+        while not self.idle:
+            await self._clock.sleep(0.005)

@@ -1,0 +1,246 @@
+"""Running users' functions: slots, threads, processes, time-outs and retries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from durable.clock import SECOND
+from durable.errors import DurableError, StepTimeout
+from durable.model import history
+from durable.model.failure import encode_failure, failure_of
+from durable.model.scope import STEP
+from durable.worker.processes import run_in_process
+from durable.worker.step_context import StepContext
+
+if TYPE_CHECKING:
+    from durable.model.commands import RunStep
+    from durable.worker.execution import Execution
+
+_log = logging.getLogger("durable.worker")
+
+
+class Host(Protocol):
+    """What the runner needs of its worker."""
+
+    @property
+    def worker_id(self) -> int: ...
+    def now(self) -> int: ...
+    def healthy(self) -> bool: ...
+
+
+class _Attempt:
+    """One attempt under way."""
+
+    __slots__ = ("command", "context", "execution", "started", "task")
+
+    def __init__(self, execution: Execution, command: RunStep, started: int) -> None:
+        self.execution = execution
+        self.command = command
+        self.started = started
+        self.task: asyncio.Task[None] | None = None
+        timeout = command.step.timeout
+        deadline = None if timeout is None else started + round(timeout * SECOND)
+        self.context = StepContext(
+            execution.id,
+            execution.workflow.name,
+            command.step.name,
+            command.cmd,
+            command.attempt,
+            deadline,
+        )
+
+
+class StepRunner:
+    """Runs at most `slots` attempts at once; the others wait in order. A waiting run holds no slot."""
+
+    def __init__(self, host: Host, slots: int, random: Random) -> None:
+        self._host = host
+        self._slots = slots
+        self._random = random
+        self._waiting: deque[tuple[Execution, RunStep]] = deque()
+        self._running: dict[tuple[Execution, int], _Attempt] = {}
+        self._threads: ThreadPoolExecutor | None = None
+        self._processes: ProcessPoolExecutor | None = None
+        self._draining = False
+        # Attempts start from the worker's context, never from that of the attempt that made room for them.
+        self._context = contextvars.copy_context()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def backlog(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, execution: Execution, command: RunStep) -> None:
+        """Run a step as soon as there is a slot for it."""
+        self._waiting.append((execution, command))
+        self.pump()
+
+    def pump(self) -> None:
+        """Start what there are slots for. A worker that cannot renew its lease starts nothing new."""
+        while self._waiting and len(self._running) < self._slots:
+            if self._draining or not self._host.healthy():
+                return
+            execution, command = self._waiting.popleft()
+            # The same command object: a later attempt of a dropped step is not this one.
+            if execution.dead or execution.active.get(command.cmd) is not command:
+                continue
+            attempt = _Attempt(execution, command, self._host.now())
+            self._running[execution, command.cmd] = attempt
+            attempt.task = asyncio.get_running_loop().create_task(
+                self._attempt(attempt), context=self._context.copy()
+            )
+
+    def cancel(self, execution: Execution, cmd: int) -> None:
+        """Tell an attempt to stop; its slot is free when it has."""
+        attempt = self._running.get((execution, cmd))
+        if attempt is not None:
+            attempt.context.cancelled = True
+            if attempt.task is not None:
+                attempt.task.cancel()
+
+    async def drain(self, grace: float, sleep: Callable[[float], Any]) -> None:
+        """Start nothing more and give running attempts `grace` seconds to end."""
+        self._draining = True
+        waited = 0.0
+        while self._running and waited < grace:
+            await sleep(0.01)
+            waited += 0.01
+        for attempt in list(self._running.values()):
+            self.cancel(attempt.execution, attempt.command.cmd)
+        tasks = [attempt.task for attempt in self._running.values() if attempt.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
+        self.close()
+
+    def close(self) -> None:
+        """Let the executors go without waiting for what cannot be stopped."""
+        for executor in (self._threads, self._processes):
+            if executor is not None:
+                executor.shutdown(wait=False, cancel_futures=True)
+        self._threads = self._processes = None
+
+    # -- one attempt
+
+    async def _attempt(self, attempt: _Attempt) -> None:
+        event: history.Event | None = None
+        try:
+            event = await self._outcome(attempt)
+        except asyncio.CancelledError:
+            if not attempt.context.cancelled:
+                raise
+        finally:
+            del self._running[attempt.execution, attempt.command.cmd]
+            if event is not None and attempt.execution.finished_step(attempt.command.cmd):
+                attempt.execution.record(event)
+            self.pump()
+
+    async def _outcome(self, attempt: _Attempt) -> history.Event:
+        command, step = attempt.command, attempt.command.step
+        STEP.set(attempt.context)
+        try:
+            payload = await self._timed(attempt)
+        except BaseException as error:  # noqa: BLE001  a step may raise anything; all of it is data
+            if attempt.context.cancelled or _is_our_own_end(error):
+                raise asyncio.CancelledError from error
+            return self._failed(attempt, error)
+        at = attempt.execution.at()
+        return history.StepCompleted(
+            at,
+            command.cmd,
+            step.name,
+            payload,
+            command.fingerprint,
+            max(0, at - attempt.started),
+            self._host.worker_id,
+            str(command.site),
+            command.attempt,
+        )
+
+    async def _timed(self, attempt: _Attempt) -> bytes:
+        step = attempt.command.step
+        if step.timeout is None:
+            return await self._call(attempt)
+        scope = asyncio.timeout(step.timeout)
+        try:
+            async with scope:
+                return await self._call(attempt)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            message = (
+                f"step {step.name} of run {attempt.execution.id} took longer than {step.timeout:g} s "
+                f"(attempt {attempt.command.attempt})"
+            )
+            raise StepTimeout(message) from error
+
+    async def _call(self, attempt: _Attempt) -> bytes:
+        command, step = attempt.command, attempt.command.step
+        if step.executor == "process":
+            module, name = step.fn.__module__, step.fn.__qualname__
+            return await asyncio.get_running_loop().run_in_executor(
+                self._process_pool(), run_in_process, module, name, command.arguments
+            )
+        if command.args is not None and command.kwargs is not None:
+            args, kwargs = command.args, command.kwargs
+        else:
+            args, kwargs = step.arguments.decode(command.arguments, step.name)
+        if step.is_async:
+            value = await step.fn(*args, **kwargs)
+        else:
+            context = contextvars.copy_context()
+            call_it = lambda: context.run(step.fn, *args, **kwargs)  # noqa: E731
+            value = await asyncio.get_running_loop().run_in_executor(self._thread_pool(), call_it)
+        return step.result.encode(value, f"result of step {step.name}")
+
+    def _failed(self, attempt: _Attempt, error: BaseException) -> history.Event:
+        command, step = attempt.command, attempt.command.step
+        if isinstance(error, BrokenProcessPool):
+            self._processes = None
+            error = DurableError(f"the process that ran step {step.name} died")
+        at = attempt.execution.at()
+        elapsed = (at - (command.first_at or at)) / SECOND
+        delay = None
+        if step.retry is not None:
+            delay = step.retry.decide(error, command.attempt, elapsed, self._random)
+        return history.StepFailed(
+            at,
+            command.cmd,
+            step.name,
+            encode_failure(failure_of(error)),
+            command.fingerprint,
+            max(0, at - attempt.started),
+            self._host.worker_id,
+            str(command.site),
+            command.attempt,
+            None if delay is None else at + round(delay * SECOND),
+        )
+
+    def _thread_pool(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            threads = min(32, (os.cpu_count() or 1) + 4)
+            self._threads = ThreadPoolExecutor(threads, thread_name_prefix="durable-step")
+        return self._threads
+
+    def _process_pool(self) -> ProcessPoolExecutor:
+        if self._processes is None:
+            self._processes = ProcessPoolExecutor(mp_context=get_context("spawn"))
+        return self._processes
+
+
+def _is_our_own_end(error: BaseException) -> bool:
+    """Cancelled from outside of the step: the worker's own loop is being closed."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

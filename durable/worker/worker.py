@@ -1,0 +1,449 @@
+"""`Worker`: claims runs of its workflows, drives them, and hands them back when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
+
+from durable.clock import SECOND
+from durable.errors import DefinitionError, StoreUnavailable
+from durable.model.runnable import Workflow
+from durable.model.duration import Duration, seconds_of
+from durable.model.history import Unblocked
+from durable.model.records import Health
+from durable.model.rows import Claim, Commit, Lane, Message, NewRun, WorkerInfo
+from durable.model.wire import EventRow, encode_event
+from durable.worker.alarm import Alarm
+from durable.worker.cache import StickyCache
+from durable.worker.claims import Claimer
+from durable.worker.code import code_fingerprint
+from durable.worker.execution import Execution
+from durable.worker.journal import Journal
+from durable.worker.lease import LeaseKeeper, Reaper, machine
+from durable.worker.steps import StepRunner
+from durable.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from durable.clock import Timer
+    from durable.client.client import Client
+    from durable.model.commands import RunStep, WriteLog
+    from durable.model.runnable import Runnable
+    from durable.model.steps import Step
+
+MAX_HELD = 2_000
+"""Runs that a worker drives at once; parked ones do not count."""
+DEFAULT_SLOTS = 100
+"""Steps that run at once for a queue that names no number."""
+_log = logging.getLogger("durable.worker")
+_workflow_log = logging.getLogger("durable.workflow")
+
+
+class Worker:
+    """Runs workflows. Any number of workers, in any number of processes, may share one database.
+
+    `queues` names the queues that it serves, with the number of steps that run at once for each.
+    `grace` is how long running steps may take to end when it stops; `lease` how long its runs stay its
+    own without a sign of life (both seconds or a timedelta); `cache` how many parked runs it remembers;
+    `max_recoveries` how often a run may lose its worker without progress before it is blocked.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        /,
+        *,
+        workflows: Iterable[Runnable[Any, Any]] = (),
+        steps: Iterable[Step[..., Any]] = (),
+        queues: Sequence[str] | Mapping[str, int] = ("default",),
+        name: str | None = None,
+        resources: object = (),
+        around_step: object = None,
+        grace: Duration = 30,
+        lease: Duration = 15,
+        cache: int = 1000,
+        max_recoveries: int = 5,
+    ) -> None:
+        _refuse_later(steps=tuple(steps), resources=resources, around_step=around_step)
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._client = client
+        self._workflows = _by_name(workflows)
+        self._queues = _slots(queues)
+        self._grace = seconds_of(grace, "Worker(grace=)")
+        self._lease = seconds_of(lease, "Worker(lease=)")
+        if self._lease < 1:
+            message = f"Worker(lease=) must be at least 1 second, not {self._lease:g}"
+            raise ValueError(message)
+        self._max_recoveries = max_recoveries
+        self._cache = StickyCache(cache)
+        self._executions: dict[int, Execution] = {}
+        self._ids: dict[str, Execution] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._offered: set[Lane] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._state = "new"
+        self._trouble: dict[str, str] = {}
+        self._code = ""
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        if self._state != "new":
+            message = f"worker {self.name} was used already: make a new one"
+            raise RuntimeError(message)
+        self._state = "starting"
+        self._clock = self._client.clock
+        self._store = self._client.storage
+        for workflow in self._workflows.values():
+            workflow.resolve()
+        self._code = code_fingerprint(self._workflows.values())
+        self._assemble()
+        await self._join()
+        self._watchdog.start()
+        self._state = "running"
+        self._client.attach(self)
+        for task, loop in (
+            ("journal", self._journal.run),
+            ("claims", self._claimer.run),
+            ("reaper", self._reap),
+            ("hints", self._listen),
+        ):
+            self._tasks.append(asyncio.create_task(self._forever(task, loop), name=f"durable-{task}"))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    def _assemble(self) -> None:
+        random = Random()  # noqa: S311  spreads retries
+        self._keeper = LeaseKeeper(self._store, self._clock, self._lease, self.fenced)
+        self._journal = Journal(self._store, self, self._clock)
+        self._reaper = Reaper(self._store, self._keeper, self._max_recoveries)
+        self._runners = {
+            queue: StepRunner(self, slots, random) for queue, slots in self._queues.items()
+        }
+        self._watchdog = Watchdog()
+
+    async def _join(self) -> None:
+        """Get a worker id and say what this worker can run."""
+        lanes = [
+            workflow.lane(queue) for workflow in self._workflows.values() for queue in self._queues
+        ]
+        numbers = await self._store.lanes(lanes)
+        self._lanes = {number: lane for lane, number in numbers.items()}
+        self._offered = set(lanes)
+        self._claimer = Claimer(self._store, self, self._clock, tuple(self._lanes))
+        self._alarm = Alarm(self.now, self.call_at, self._claimer.poke)
+        host, boot = machine()
+        info = WorkerInfo(
+            name=self.name,
+            host=host,
+            pid=os.getpid(),
+            boot=boot,
+            code=self._code,
+            queues=tuple(self._queues),
+            workflows=tuple(self._workflows),
+        )
+        await self._keeper.register(info)
+        unblocked = encode_event(0, Unblocked(self._keeper.now(), self.code))
+        await self._store.unblock(tuple(self._lanes), self.code, unblocked)
+
+    async def stop(self) -> None:
+        """Drain: claim nothing, let running steps end within `grace`, commit, hand everything back."""
+        if self._state in {"new", "stopped"}:
+            self._state = "stopped"
+            return
+        self._state = "draining"
+        self._client.detach(self)
+        self._cancel("claims")
+        for runner in self._runners.values():
+            await runner.drain(self._grace, self._clock.sleep)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._journal.drained(), timeout=max(1.0, self._lease))
+        await self._leave()
+        self._state = "stopped"
+
+    async def _leave(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._alarm.stop()
+        self._watchdog.stop()
+        self._keeper.stop()
+        self._forget_all()
+        try:
+            await self._store.unregister(self._keeper.worker_id)
+        except StoreUnavailable as error:
+            _log.warning("worker %s could not hand back its runs: %s", self.name, error)
+        await asyncio.to_thread(self._keeper.join)
+
+    def _cancel(self, name: str) -> None:
+        for task in self._tasks:
+            if task.get_name() == f"durable-{name}":
+                task.cancel()
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then drain; a second signal stops at once."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        entered = asyncio.current_task()
+
+        def signalled() -> None:
+            if stop.is_set() and entered is not None:
+                entered.cancel()
+            stop.set()
+
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, signalled)
+        try:
+            async with self:
+                await stop.wait()
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def health(self) -> Health:
+        """Whether the process lives and takes work; `details` for people. Does no I/O."""
+        ready = self._state == "running" and self._keeper.healthy() and not self._trouble
+        details: dict[str, Any] = {"state": self._state, "name": self.name, "trouble": self._trouble}
+        if self._state not in {"new", "starting"}:
+            details |= {
+                "worker": self._keeper.worker_id,
+                "lease": self._keeper.healthy(),
+                "runs": len(self._executions),
+                "cached": len(self._cache),
+                "steps": sum(runner.running for runner in self._runners.values()),
+                "backlog": sum(runner.backlog for runner in self._runners.values()),
+                "commits": self._journal.commits,
+                "events": self._journal.events,
+                "stalls": self._watchdog.stalls,
+            }
+        return Health(live=self._state != "stopped", ready=ready, details=details)
+
+    # -- background loops
+
+    async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """No loop dies of an error; it shows in `health` until the loop has got over it."""
+        while True:
+            try:
+                await loop()
+                return
+            except StoreUnavailable as error:
+                self._trouble[name] = str(error)
+                _log.warning("%s of worker %s: %s", name, self.name, error)
+            except Exception as error:
+                self._trouble[name] = repr(error)
+                _log.exception("%s of worker %s failed, going on", name, self.name)
+            await self._clock.sleep(0.2)
+            self._trouble.pop(name, None)
+
+    async def _reap(self) -> None:
+        while True:
+            if self._keeper.healthy() and await self._reaper.reap():
+                self._claimer.poke()
+            await self._clock.sleep(self._lease / 3)
+
+    async def _listen(self) -> None:
+        async for _ in self._store.hints():
+            self._claimer.poke()
+
+    # -- what the parts ask of their worker
+
+    @property
+    def worker_id(self) -> int:
+        """The id of the current lease."""
+        return self._keeper.worker_id
+
+    @property
+    def code(self) -> str:
+        """The fingerprint of the code that it runs."""
+        return self._code
+
+    def now(self) -> int:
+        """The database's time."""
+        return self._keeper.now()
+
+    def healthy(self) -> bool:
+        """The lease holds."""
+        return self._keeper.healthy()
+
+    def call_at(self, due: int, callback: Callable[[], object]) -> Timer:
+        return self._clock.call_later(max(0.0, (due - self.now()) / SECOND), callback)
+
+    def warn(self, message: str, *args: object) -> None:
+        _log.warning(message, *args)
+
+    def dirty(self, execution: Execution) -> None:
+        self._journal.dirty(execution)
+
+    def run_step(self, execution: Execution, command: RunStep) -> None:
+        self._runners[execution.queue].submit(execution, command)
+
+    def cancel_step(self, execution: Execution, cmd: int) -> None:
+        self._runners[execution.queue].cancel(execution, cmd)
+
+    def write_log(self, execution: Execution, command: WriteLog) -> None:
+        extra = {"run_id": execution.id, "workflow": execution.workflow.name}
+        options = {**command.options, "extra": {**extra, **command.options.get("extra", {})}}
+        _workflow_log.log(command.level, command.message, *command.args, **options)
+
+    # -- runs come and go
+
+    def room(self) -> int:
+        return 0 if self._state != "running" else MAX_HELD - len(self._executions)
+
+    def held(self, key: int) -> Execution | None:
+        return self._executions.get(key)
+
+    def holds(self, run_id: str) -> bool:
+        """Whether this worker drives the run right now."""
+        return run_id in self._ids
+
+    def eager_owner(self, lane: Lane) -> int | None:
+        """The worker id under which a new run of this lane may be started here at once."""
+        if lane in self._offered and self.room() > 0 and self._keeper.healthy():
+            return self._keeper.worker_id
+        return None
+
+    def started(self, key: int, run: NewRun) -> None:
+        """A run was started that this worker owns from its first moment on."""
+        if run.eager_owner != self._keeper.worker_id or self._state != "running":
+            return
+        execution = self._new(key, run.id, run.lane, epoch=1)
+        execution.replay([run.started])
+        execution.begin()
+
+    def poke(self) -> None:
+        """There may be work."""
+        self._claimer.poke()
+
+    def _new(self, key: int, run_id: str, lane: Lane, epoch: int) -> Execution:
+        stale = self._executions.pop(key, None)
+        if stale is not None:
+            stale.discard()
+        workflow = self._workflows[lane.workflow]
+        execution = Execution(self, workflow, key, run_id, epoch, lane.queue)
+        self._executions[key] = self._ids[run_id] = execution
+        return execution
+
+    def resume(self, claim: Claim) -> bool:
+        """Go on with a run that is in the cache; False when it must be replayed."""
+        execution = self._cache.take(claim.key, claim.epoch, claim.seq)
+        if execution is None:
+            return False
+        self._executions[claim.key] = self._ids[claim.id] = execution
+        execution.reclaim(claim.epoch, claim.lost_owner)
+        return True
+
+    def replay(self, claim: Claim, rows: Sequence[EventRow]) -> None:
+        """Bring a claimed run to life from its history."""
+        if len(rows) != claim.seq or not rows:
+            text = "run %s: %d of %d events could be read; it is looked at again"
+            _log.error(text, claim.id, len(rows), claim.seq)
+            return
+        execution = self._new(claim.key, claim.id, self._lanes[claim.lane], claim.epoch)
+        execution.consumed = claim.consumed
+        execution.replay(rows)
+        execution.begin(claim.lost_owner)
+
+    def receive(self, execution: Execution, messages: Sequence[Message]) -> None:
+        """Messages of the inbox become history at once, awaited or not."""
+        execution.receive(messages)
+
+    def parked(self, execution: Execution, commit: Commit) -> None:
+        """The run waits without an owner."""
+        self._drop(execution)
+        if execution.blocked is not None:
+            execution.discard()
+            return
+        self._cache.put(execution)
+        if commit.wake_at is not None:
+            self._alarm.at(commit.wake_at)
+
+    def ended(self, execution: Execution, commit: Commit) -> None:
+        """The run has ended, durably: whoever waits for it here may know."""
+        self._drop(execution)
+        execution.release()
+        execution.discard()
+        if execution.final is not None:
+            self._client.resolve(execution.id, commit.status, execution.final)
+
+    def lost(self, execution: Execution) -> None:
+        """Somebody else drives the run now."""
+        self._drop(execution)
+        execution.discard()
+        self._claimer.poke()
+
+    def _drop(self, execution: Execution) -> None:
+        if self._executions.get(execution.key) is execution:
+            del self._executions[execution.key]
+        if self._ids.get(execution.id) is execution:
+            del self._ids[execution.id]
+
+    def _forget_all(self) -> None:
+        self._journal.forget()
+        for execution in list(self._executions.values()):
+            self._drop(execution)
+            execution.discard()
+        self._cache.clear()
+
+    def fenced(self) -> None:
+        """The lease is gone: nothing that this worker holds is its own. Start over with a new id."""
+        if self._state != "running" or not self._keeper.worker_id:
+            return
+        _log.error("worker %s lost its lease: its runs go on elsewhere", self.name)
+        self._keeper.stop()
+        self._forget_all()
+        self._keeper.worker_id = 0
+        task = asyncio.create_task(self._forever("rejoin", self._rejoin), name="durable-rejoin")
+        self._tasks.append(task)
+
+    async def _rejoin(self) -> None:
+        claims = next(task for task in self._tasks if task.get_name() == "durable-claims")
+        claims.cancel()
+        self._tasks.remove(claims)
+        await self._join()
+        task = asyncio.create_task(self._forever("claims", self._claimer.run), name="durable-claims")
+        self._tasks.append(task)
+
+
+def _by_name(runnables: Iterable[Runnable[Any, Any]]) -> dict[str, Workflow[Any, Any]]:
+    found: dict[str, Workflow[Any, Any]] = {}
+    for runnable in runnables:
+        if not isinstance(runnable, Workflow):
+            message = f"{runnable!r} cannot be run by a worker: only workflows can, for now"
+            raise NotImplementedError(message)
+        if runnable.unsupported:
+            message = f"workflow {runnable.name}: {runnable.unsupported} cannot be used yet"
+            raise NotImplementedError(message)
+        if runnable.name in found:
+            message = f"two workflows are called {runnable.name}: give one of them a name="
+            raise DefinitionError(message)
+        found[runnable.name] = runnable
+    return found
+
+
+def _slots(queues: Sequence[str] | Mapping[str, int]) -> dict[str, int]:
+    if isinstance(queues, str):
+        message = f"Worker(queues=) takes a sequence of names, not the string {queues!r}"
+        raise TypeError(message)
+    slots = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, DEFAULT_SLOTS)
+    for queue, number in slots.items():
+        if type(number) is not int or number < 1:
+            message = f"queue {queue} needs a whole number of steps that run at once, not {number!r}"
+            raise ValueError(message)
+    return slots
+
+
+def _refuse_later(**asked: object) -> None:
+    for option, value in asked.items():
+        if value:
+            message = f"Worker({option}=) cannot be used yet"
+            raise NotImplementedError(message)

@@ -1,0 +1,49 @@
+"""The pytest plugin `durable`: databases for tests.
+
+Every test run of every project that has durable installed loads this module, so it imports
+nothing but pytest; what a fixture needs is imported when a test asks for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from durable_testing.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def durable_postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL server for the whole test session, started when the first test asks for it.
+
+    It is the one of `DURABLE_TEST_POSTGRES_URL`, or a temporary one from the PostgreSQL installed
+    on this machine. Where there is none the test fails and says how to get one: a test that
+    asked for PostgreSQL and was skipped in silence proves nothing.
+    """
+    from durable_testing.postgres import PostgresNotFound, postgres_for_tests
+
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres_for_tests())
+        except PostgresNotFound as error:
+            pytest.fail(str(error), pytrace=False)
+        yield server
+
+
+@pytest.fixture
+def durable_postgres(durable_postgres_server: Postgres) -> Iterator[str]:
+    """The URL of a fresh, empty PostgreSQL database, dropped after the test."""
+    url = durable_postgres_server.create_database()
+    yield url
+    durable_postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def durable_sqlite(tmp_path: Path) -> str:
+    """The URL of a fresh SQLite database in a file of this test's own."""
+    return f"sqlite:///{tmp_path / 'durable.db'}"

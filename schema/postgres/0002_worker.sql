@@ -1,0 +1,290 @@
+-- What a worker does to the runs it drives: claim them, append to their histories, let go of them.
+--
+-- All of it is fenced twice. First the worker's own row is locked FOR KEY SHARE, which holds off the
+-- reaper until this transaction ends; a worker without a row writes nothing. Then every run must have
+-- the owner, epoch and seq that the worker believes in. Run rows are locked in one statement, by
+-- ascending key, and skipped where somebody else holds them: so there are no deadlocks and nobody's
+-- open transaction stalls a batch. A run's row is updated once per statement, and what becomes of
+-- `ready_at` is computed from the locked row's own columns alone: after a lock wait PostgreSQL shows a
+-- statement the newest version of the *locked* row, and old versions of everything else.
+--
+-- Settings are part of the functions, so that they hold on pooled connections too. Every real table is
+-- reached by `key = any(array)`: PostgreSQL takes a busy small table for one row, and plans of its own
+-- choice turn quadratic. `p_now` replaces the clock in tests.
+
+-- The fast path of a commit: events appended, nothing else. One answer per run, in the order asked.
+-- Messages that entered the history stay in the inbox until the run parks or ends.
+create function {schema}.append(
+    p_worker bigint, p_now timestamptz,
+    p_key bigint[], p_epoch bigint[], p_seq bigint[], p_new bigint[], p_consumed bigint[],
+    h_key bigint[], h_seq bigint[], h_at timestamptz[], h_cmd integer[], h_type smallint[],
+    h_name text[], h_data bytea[])
+    returns table (code smallint, seq bigint, inbox_head bigint)
+    language plpgsql
+    set jit = off set enable_nestloop = off set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+as $fn$
+#variable_conflict use_column
+declare
+    v_now timestamptz := coalesce(p_now, clock_timestamp());
+begin
+    perform 1 from {schema}.workers w where w.id = p_worker for key share;
+    if not found then
+        return query select 9::smallint, 0::bigint, 0::bigint from unnest(p_key);
+        return;
+    end if;
+    return query
+    with own as materialized (
+        select * from unnest(p_key, p_epoch, p_seq, p_new, p_consumed)
+            with ordinality as o(key, epoch, seq, new, consumed, ord)),
+    locked as materialized (
+        select r.key, r.owner, r.epoch, r.seq, r.inbox_head from {schema}.runs r
+         where r.key = any(p_key) order by r.key for no key update of r skip locked),
+    done as (
+        update {schema}.runs r
+           set seq = o.new, consumed = o.consumed, lost_owner = null,
+               ready_at = case when r.inbox_head > o.consumed then least(r.ready_at, v_now) end
+          from own o join locked l on l.key = o.key
+         where l.owner = p_worker and l.epoch = o.epoch and l.seq = o.seq
+           and r.key = o.key and r.key = any(p_key)
+        returning r.key, r.inbox_head),
+    written as (
+        insert into {schema}.history (run_key, seq, at, cmd, type, name, data)
+        select h.key, h.seq, h.at, h.cmd, h.type, h.name, h.data
+          from unnest(h_key, h_seq, h_at, h_cmd, h_type, h_name, h_data)
+               as h(key, seq, at, cmd, type, name, data)
+          join done on done.key = h.key)
+    select (case
+                when d.key is not null then 0
+                when l.key is null then
+                    case when exists (select 1 from {schema}.runs z where z.key = o.key) then 1 else 2 end
+                when l.owner = p_worker and l.epoch = o.epoch then 3
+                else 2 end)::smallint,
+           case when d.key is not null then o.new else coalesce(l.seq, 0) end,
+           coalesce(d.inbox_head, l.inbox_head, 0)
+      from own o left join locked l on l.key = o.key left join done d on d.key = o.key
+     order by o.ord;
+end $fn$;
+
+-- A commit in full. Per run, all or nothing: events (h_), messages to other runs (m_), children (c_),
+-- and what becomes of it: kept (0), parked (1) or finished (2).
+-- Codes: 0 applied, 1 busy (its row, or a target's, is locked), 2 lost, 3 still mine but of other
+-- length, 9 the lease is gone. With `p_wait`, locked rows are waited for, up to the lock timeout.
+create function {schema}.commit(
+    p_worker bigint, p_now timestamptz, p_wait boolean,
+    p_key bigint[], p_epoch bigint[], p_seq bigint[], p_new bigint[], p_consumed bigint[],
+    p_act smallint[], p_hold smallint[], p_wake timestamptz[],
+    p_status text[], p_blocked_by text[], p_waiting_for text[],
+    h_key bigint[], h_seq bigint[], h_at timestamptz[], h_cmd integer[], h_type smallint[],
+    h_name text[], h_data bytea[],
+    m_from bigint[], m_to bigint[], m_name text[], m_data bytea[],
+    c_parent bigint[], c_cmd integer[], c_id text[], c_lane integer[], c_priority smallint[],
+    c_not_before timestamptz[], c_deadline timestamptz[], c_tags text[],
+    c_at timestamptz[], c_type smallint[], c_name text[], c_data bytea[])
+    returns table (code smallint, seq bigint, inbox_head bigint, children text[])
+    language plpgsql
+    set jit = off set enable_nestloop = off set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+as $fn$
+#variable_conflict use_column
+declare
+    v_now   timestamptz := coalesce(p_now, clock_timestamp());
+    v_keys  bigint[] := p_key || m_to;
+    v_ended text[] := array['completed', 'failed', 'cancelled', 'terminated', 'compensated',
+                            'compensation_failed'];
+begin
+    perform 1 from {schema}.workers w where w.id = p_worker for key share;
+    if not found then
+        return query select 9::smallint, 0::bigint, 0::bigint, null::text[] from unnest(p_key);
+        return;
+    end if;
+    if p_wait then
+        perform 1 from {schema}.runs r where r.key = any(v_keys) order by r.key for no key update;
+    end if;
+    return query
+    with own as materialized (
+        select * from unnest(p_key, p_epoch, p_seq, p_new, p_consumed, p_act, p_hold, p_wake,
+                             p_status, p_blocked_by, p_waiting_for)
+            with ordinality as o(key, epoch, seq, new, consumed, act, hold, wake,
+                                 status, blocked_by, waiting_for, ord)),
+    sent as materialized (
+        select * from unnest(m_from, m_to, m_name, m_data) with ordinality as m(src, dst, name, data, ord)),
+    locked as materialized (
+        select r.key, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status
+          from {schema}.runs r
+         where r.key = any(v_keys) order by r.key for no key update of r skip locked),
+    -- Runs of which a target is locked by somebody else; a target that does not exist is no obstacle.
+    stuck as materialized (
+        select distinct m.src from sent m left join locked t on t.key = m.dst
+         where t.key is null and exists (select 1 from {schema}.runs z where z.key = m.dst)),
+    ok as materialized (
+        select o.* from own o join locked l on l.key = o.key left join stuck s on s.src = o.key
+         where l.owner = p_worker and l.epoch = o.epoch and l.seq = o.seq and s.src is null
+           -- A run must not end before it has seen what was said to be seen (a cancel).
+           and not (o.act = 2 and l.control_head > o.consumed)),
+    mail as materialized (
+        select m.dst, m.name, m.data, row_number() over (partition by m.dst order by m.ord) as nth
+          from sent m join ok on ok.key = m.src join locked l on l.key = m.dst
+         where l.status <> all(v_ended)),
+    change as (
+        select coalesce(ok.key, t.dst) as key, ok.key is not null as mine, ok.new, ok.consumed, ok.act,
+               ok.hold, ok.wake, ok.status, ok.blocked_by, ok.waiting_for, coalesce(t.cnt, 0) as cnt
+          from ok full join (select dst, count(*) as cnt from mail group by dst) t on t.dst = ok.key),
+    done as (
+        update {schema}.runs r
+           set inbox_head = r.inbox_head + c.cnt,
+               seq = case when c.mine then c.new else r.seq end,
+               consumed = case when c.mine then c.consumed else r.consumed end,
+               lost_owner = case when c.mine then null else r.lost_owner end,
+               -- No status given: what the run is under its hold.
+               status = case when not c.mine then r.status
+                             when c.status is not null then c.status
+                             when r.status = 'running' then 'waiting' else r.status end,
+               owner = case when c.mine and c.act > 0 then null else r.owner end,
+               hold = case when c.mine and c.act > 0 then c.hold else r.hold end,
+               blocked_by = case when c.mine and c.act > 0 then c.blocked_by else r.blocked_by end,
+               waiting_for = case when c.mine and c.act > 0 then c.waiting_for else r.waiting_for end,
+               finished_at = case when c.mine and c.act = 2 then v_now else r.finished_at end,
+               ready_at = case when not c.mine then greatest(r.not_before, least(r.ready_at, v_now))
+                               when c.act = 2 then null
+                               when r.inbox_head + c.cnt > c.consumed then least(r.ready_at, v_now)
+                               else c.wake end
+          from change c
+         where r.key = c.key and r.key = any(v_keys)
+        returning r.key, r.inbox_head, c.mine, c.cnt),
+    born as materialized (
+        select distinct on (c.id) c.* from unnest(c_parent, c_cmd, c_id, c_lane, c_priority, c_not_before,
+                                                  c_deadline, c_tags, c_at, c_type, c_name, c_data)
+            as c(parent, cmd, id, lane, priority, not_before, deadline, tags, at, type, name, data)
+          join ok on ok.key = c.parent
+         order by c.id, c.parent, c.cmd),
+    started as (
+        insert into {schema}.runs (id, lane, priority, seq, created_at, ready_at, not_before, deadline,
+                                   tags, parent_key, parent_cmd)
+        select b.id, b.lane, b.priority, 1, v_now, coalesce(b.not_before, v_now), b.not_before, b.deadline,
+               b.tags::jsonb, b.parent, b.cmd
+          from born b order by b.id
+        on conflict (id) do nothing
+        returning key, id, parent_key),
+    written as (
+        insert into {schema}.history (run_key, seq, at, cmd, type, name, data)
+        select h.key, h.seq, h.at, h.cmd, h.type, h.name, h.data
+          from unnest(h_key, h_seq, h_at, h_cmd, h_type, h_name, h_data)
+               as h(key, seq, at, cmd, type, name, data)
+          join ok on ok.key = h.key
+        union all
+        select s.key, 1, b.at, null, b.type, b.name, b.data
+          from started s join born b on b.id = s.id),
+    posted as (
+        insert into {schema}.inbox (run_key, n, name, data)
+        select m.dst, d.inbox_head - d.cnt + m.nth, m.name, m.data
+          from mail m join done d on d.key = m.dst),
+    eaten as (
+        delete from {schema}.inbox i using ok
+         where i.run_key = any(p_key) and i.run_key = ok.key and i.n <= ok.consumed
+           and ok.act > 0 and ok.consumed > 0)
+    select (case
+                when d.key is not null then 0
+                when l.key is null then
+                    case when exists (select 1 from {schema}.runs z where z.key = o.key) then 1 else 2 end
+                when l.owner = p_worker and l.epoch = o.epoch then
+                    case when l.seq = o.seq then 1 else 3 end
+                else 2 end)::smallint,
+           case when d.key is not null then o.new else coalesce(l.seq, 0) end,
+           coalesce(d.inbox_head, l.inbox_head, 0),
+           k.ids
+      from own o
+      left join locked l on l.key = o.key
+      left join done d on d.key = o.key and d.mine
+      left join (select s.parent_key, array_agg(s.id order by s.id) as ids
+                   from started s group by s.parent_key) k on k.parent_key = o.key
+     order by o.ord;
+end $fn$;
+
+-- Take due runs of these lanes, by priority, then age. It stays flat with a million sleepers: one probe
+-- per (lane, priority) finds the next priority and its head, and only the best heads are opened. All
+-- conditions are repeated on the locked rows: candidates come from an older snapshot.
+-- A claimed run looks due again after 10 s: a claim whose answer was lost is found by its owner then.
+create function {schema}.claim(p_worker bigint, p_now timestamptz, p_lanes integer[], p_limit integer)
+    returns table (key bigint, id text, lane integer, epoch bigint, seq bigint, consumed bigint,
+                   inbox_head bigint, status text, now timestamptz, lost_owner bigint, recoveries integer)
+    language plpgsql
+    set jit = off set enable_seqscan = off set enable_hashjoin = off
+    set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $fn$
+#variable_conflict use_column
+declare
+    v_now  timestamptz := coalesce(p_now, clock_timestamp());
+    v_keys bigint[];
+begin
+    perform 1 from {schema}.workers w where w.id = p_worker for key share;
+    if not found then
+        return;
+    end if;
+    with recursive probe(lane, priority, ready_at) as (
+        select l, h.priority, h.ready_at
+          from unnest(p_lanes) l cross join lateral (
+               select r.priority, r.ready_at from {schema}.runs r
+                where r.lane = l and r.owner is null and r.ready_at is not null and r.hold = 0
+                order by r.priority desc, r.ready_at limit 1) h
+        union all
+        select p.lane, h.priority, h.ready_at
+          from probe p cross join lateral (
+               select r.priority, r.ready_at from {schema}.runs r
+                where r.lane = p.lane and r.priority < p.priority
+                  and r.owner is null and r.ready_at is not null and r.hold = 0
+                order by r.priority desc, r.ready_at limit 1) h),
+    heads as materialized (
+        select lane, priority from probe where ready_at <= v_now
+         order by priority desc, ready_at limit p_limit),
+    candidates as materialized (
+        select c.key, h.priority, c.ready_at
+          from heads h cross join lateral (
+               select r.key, r.ready_at from {schema}.runs r
+                where r.lane = h.lane and r.priority = h.priority
+                  and r.owner is null and r.ready_at is not null and r.hold = 0 and r.ready_at <= v_now
+                order by r.ready_at limit 2 * p_limit) c
+         order by h.priority desc, c.ready_at limit 4 * p_limit)
+    select coalesce(array_agg(c.key), '{}') into v_keys from candidates c;
+    -- COALESCE keeps the planner from a walk through the whole ready index for these few keys.
+    select coalesce(array_agg(p.key), '{}') into v_keys from (
+        select r.key from {schema}.runs r
+         where r.key = any(v_keys) and coalesce(r.owner, 0) = 0 and r.hold = 0 and r.ready_at <= v_now
+         order by r.priority desc, r.ready_at limit p_limit
+           for no key update of r skip locked) p;
+    return query
+    with taken as (
+    update {schema}.runs r
+       set owner = p_worker, epoch = r.epoch + 1, ready_at = v_now + interval '10 seconds',
+           status = case r.status when 'compensating' then r.status else 'running' end,
+           started_at = coalesce(r.started_at, v_now), waiting_for = null
+     where r.key = any(v_keys) and coalesce(r.owner, 0) = 0 and r.hold = 0
+    returning r.key, r.id, r.lane, r.epoch, r.seq, r.consumed, r.inbox_head, r.status, r.lost_owner,
+              r.recoveries)
+    select t.key, t.id, t.lane, t.epoch, t.seq, t.consumed, t.inbox_head, t.status, v_now,
+           t.lost_owner, t.recoveries
+      from taken t order by array_position(v_keys, t.key);
+end $fn$;
+
+-- When the next unowned run of these lanes falls due.
+create function {schema}.next_due(p_lanes integer[]) returns timestamptz
+    language plpgsql stable
+    set jit = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $fn$
+begin
+    return (
+    with recursive probe(lane, priority, ready_at) as (
+        select l, h.priority, h.ready_at
+          from unnest(p_lanes) l cross join lateral (
+               select r.priority, r.ready_at from {schema}.runs r
+                where r.lane = l and r.owner is null and r.ready_at is not null and r.hold = 0
+                order by r.priority desc, r.ready_at limit 1) h
+        union all
+        select p.lane, h.priority, h.ready_at
+          from probe p cross join lateral (
+               select r.priority, r.ready_at from {schema}.runs r
+                where r.lane = p.lane and r.priority < p.priority
+                  and r.owner is null and r.ready_at is not null and r.hold = 0
+                order by r.priority desc, r.ready_at limit 1) h)
+    select min(ready_at) from probe);
+end $fn$;
