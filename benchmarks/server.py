@@ -61,6 +61,11 @@ class Databases:
         finally:
             self._postgres.drop_database(name)
 
+    @property
+    def server_pid(self) -> int | None:
+        """The process id of the PostgreSQL server."""
+        return self._postgres.pid
+
     def about(self) -> dict[str, Any]:
         """Version and the settings that matter, as the server itself tells them."""
         with psycopg.connect(self._postgres.url(), autocommit=True) as connection:

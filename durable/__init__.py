@@ -171,8 +171,8 @@ __all__ = [
     "workflow",
 ]
 
-# What pulls in a codec, a database driver or asyncio waits until it is asked for: `import durable` and
-# the definitions of a module that is only looked at stay quick.
+# What pulls in pydantic, asyncio or a database driver waits until it is asked for, so that a module
+# which only defines workflows is quick to import.
 _LATER = {
     "Client": "durable.client",
     "Context": "durable.engine.context",
@@ -184,14 +184,15 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    module = _LATER.get(name)
-    if module is None:
-        message = f"module 'durable' has no attribute {name!r}"
-        raise AttributeError(message)
-    value = globals()[name] = getattr(import_module(module), name)
-    return value
+if not TYPE_CHECKING:  # a checker would take every misspelt name for one of these
 
+    def __getattr__(name: str) -> Any:
+        module = _LATER.get(name)
+        if module is None:
+            message = f"module 'durable' has no attribute {name!r}"
+            raise AttributeError(message)
+        value = globals()[name] = getattr(import_module(module), name)
+        return value
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

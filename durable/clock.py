@@ -28,7 +28,9 @@ def to_datetime(micros: int) -> datetime:
 def to_micros(when: datetime) -> int:
     """The point in time of an aware datetime; a naive one is refused with `ValueError`."""
     if when.tzinfo is None:
-        message = f"naive datetime {when.isoformat()}: durable needs a time zone, e.g. datetime.now(UTC)"
+        message = (
+            f"naive datetime {when.isoformat()}: durable needs a time zone, e.g. datetime.now(UTC)"
+        )
         raise ValueError(message)
     return (when - _EPOCH) // _MICROSECOND
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What is kept of an exception: data, never pickle."""

@@ -14,14 +14,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import pwd
-import random
 import shutil
 import signal
-import socket
-import stat
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Generator, Mapping
@@ -31,6 +26,14 @@ from typing import IO, Literal, Self
 from urllib.parse import urlsplit
 
 from durable_testing.postgres_binaries import PostgresNotFound, find_binaries
+from durable_testing.postgres_place import (
+    account_for_server,
+    children_of,
+    copy_of,
+    directory_for,
+    free_port,
+    open_to_all,
+)
 
 __all__ = ["Postgres", "PostgresNotFound", "PostgresServer", "postgres_for_tests"]
 
@@ -115,7 +118,7 @@ class PostgresServer(Postgres):
         self.settings: dict[str, str] = {**FAST, **settings}
         self.port = 0
         self._binaries = binaries or find_binaries()
-        self._account = _account_for_server()
+        self._account = account_for_server()
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -165,7 +168,7 @@ class PostgresServer(Postgres):
         if self._directory is None:
             self._directory = self._initialise()
         for _ in range(5):
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             self._url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
             self._launch()
             if self._wait_until_ready():
@@ -185,7 +188,7 @@ class PostgresServer(Postgres):
     def kill9(self) -> None:
         """Kill the server and all its processes with SIGKILL, as the kernel would."""
         if self._process is not None:
-            children = _children(self._process.pid)
+            children = children_of(self._process.pid)
             self._process.kill()
             for child in children:
                 with contextlib.suppress(ProcessLookupError):
@@ -206,7 +209,9 @@ class PostgresServer(Postgres):
             self._directory = None
 
     def _initialise(self) -> Path:
-        directory = _directory_for(self._account)
+        directory = directory_for(self._account)
+        if self._account is not None and not open_to_all(self._binaries):
+            self._binaries = copy_of(self._binaries, directory / "server")
         command = [str(self._binaries / "initdb"), "-A", "trust", "-U", "postgres", "-E", "UTF8"]
         command += ["--locale=C.UTF-8", "--no-sync", "-D", str(directory / "data")]
         _, errors = (process := self._spawn(command, subprocess.PIPE)).communicate()
@@ -284,51 +289,3 @@ def postgres_for_tests(**settings: str) -> Generator[Postgres]:
     else:
         with PostgresServer(**settings) as server:
             yield server
-
-
-def _account_for_server() -> pwd.struct_passwd | None:
-    """Return the account to run as: PostgreSQL refuses root, anybody else runs it himself."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise RuntimeError("PostgreSQL does not run as root, and there is no user postgres or nobody")
-
-
-def _directory_for(account: pwd.struct_passwd | None) -> Path:
-    """Make a directory that the server may use, with a path short enough for a Unix socket."""
-    usable = (base for base in (tempfile.gettempdir(), "/tmp", "/var/tmp") if _open_to_all(base))  # noqa: S108
-    base = tempfile.gettempdir() if account is None else next(usable)
-    directory = Path(tempfile.mkdtemp(prefix="durable-pg-", dir=base if len(base) < 70 else "/tmp"))  # noqa: S108
-    if account is not None:
-        os.chown(directory, account.pw_uid, account.pw_gid)
-    return directory
-
-
-def _open_to_all(directory: str) -> bool:
-    """Whether another user may pass through every part of this path."""
-    path = Path(directory).resolve()
-    parts = (path, *path.parents)
-    return all(part.exists() and part.stat().st_mode & stat.S_IXOTH for part in parts)
-
-
-def _free_port() -> int:
-    """Return a free port below those that the kernel gives to outgoing connections.
-
-    So that nobody takes it by chance while the server is down between two starts.
-    """
-    for port in random.sample(range(15000, 32000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no free port between 15000 and 32000 on 127.0.0.1")
-
-
-def _children(pid: int) -> list[int]:
-    """Return a server's own processes; none without /proc, where they end by themselves."""
-    try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except FileNotFoundError:
-        return []
-    return [int(child) for child in listed.split()]

@@ -100,12 +100,17 @@ def shifts_of(events: Sequence[HistoryEvent], end: float) -> list[Shift]:
     """Who drove the run and when: a new shift begins where a worker took over from a lost one."""
     shifts: list[Shift] = []
     since = last = events[0].at.timestamp()
+    taken_over = False
     for event in events:
         at = event.at.timestamp()
         if event.type == "Recovered":
             shifts.append(Shift(since, last, lost=True))
-            since = at
-        last = at
+            since, taken_over = at, True
+        elif taken_over:
+            # A recovery is written with what the new worker did first, and that began earlier.
+            since, taken_over = max(last, at - _seconds(event.data.get("took"))), False
+        if event.type != "Recovered":
+            last = at
     return [*shifts, Shift(since, end, lost=False)]
 
 

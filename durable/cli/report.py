@@ -25,9 +25,10 @@ def describe(screen: Screen, run: RunDetail, events: Sequence[HistoryEvent]) -> 
     screen.line()
     for line in timeline(events, screen.width or PIPE_WIDTH):
         screen.line("  ", line)
+    screen.line()
     for name, value in (("input", run.input), ("result", run.result)):
         if value is not None:
-            screen.line(Styled(f"\n  {name}  ", "dim"), short(value, 200))
+            screen.line(Styled(f"  {name:<8} ", "dim"), short(value, 200))
     if run.error is not None:
         _show_failure(screen, run.error)
 
@@ -48,6 +49,6 @@ def _sentence(run: RunDetail, events: Sequence[HistoryEvent]) -> str:
 
 def _show_failure(screen: Screen, failure: Failure) -> None:
     name = failure.type.rpartition(":")[2]
-    screen.line(Styled("\n  error  ", "dim"), Styled(f"{name}: {clean(failure.message)}", "red"))
+    screen.line(Styled("  error    ", "dim"), Styled(f"{name}: {clean(failure.message)}", "red"))
     for line in failure.traceback.rstrip().splitlines()[-6:]:
         screen.line(Styled(f"    {clean(line) if line.strip() else ''}", "dim"))

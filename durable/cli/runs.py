@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from durable.cli.report import describe
 from durable.cli.screen import STATUS_STYLES, Styled, status_cell
 from durable.cli.shell import Shell, asks, command
-from durable.cli.words import between, clean, plain, short
+from durable.cli.words import between, clean, duration, plain, short
 
 if TYPE_CHECKING:
     from durable import Client, HistoryEvent, Run, RunStatus
+
+DULL = {"fingerprint", "site", "version"}
+"""Parts of a history event that only `--json` shows."""
 
 MAX_CANDIDATES = 5
 """How many runs a message names when a prefix fits several."""
@@ -124,7 +127,7 @@ async def history(shell: Shell, client: Client, id: str, after: int, limit: int 
 
 
 def _history_row(event: HistoryEvent, first: HistoryEvent) -> list[str | Styled]:
-    data = ", ".join(f"{key}={short(value, 40)}" for key, value in event.data.items())
+    data = ", ".join(_fact(name, value) for name, value in event.data.items() if name not in DULL)
     command = "" if event.command is None else str(event.command)
     since = between(first.at, event.at)
     return [
@@ -135,3 +138,13 @@ def _history_row(event: HistoryEvent, first: HistoryEvent) -> list[str | Styled]
         clean(event.name or ""),
         Styled(data, "dim"),
     ]
+
+
+def _fact(name: str, value: Any) -> str:
+    match name, value:
+        case "took", int():
+            return f"took {duration(value / 1e6)}"
+        case "failure", {"type": str(kind), "message": message}:
+            return f"{kind.rpartition(':')[2]}: {short(message)}"
+        case _:
+            return f"{name}={short(value)}"

@@ -89,7 +89,9 @@ class Screen:
         self.out.write("".join(map(self._show, parts)) + "\n")
         self.out.flush()
 
-    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str | Styled]]) -> None:
+    def table(
+        self, headers: Sequence[str], rows: Sequence[Sequence[str | Styled]], indent: str = ""
+    ) -> None:
         """Write rows under headers; where the window is too narrow the widest column gives way."""
         texts = [list(headers), *([_text(cell) for cell in row] for row in rows)]
         widths = [
@@ -99,7 +101,7 @@ class Screen:
         heading = [Styled(header, "dim") for header in headers]
         for row in (heading, *rows):
             cells = [self._cell(cell, width) for cell, width in zip(row, widths, strict=True)]
-            self.out.write("  ".join(cells).rstrip() + "\n")
+            self.out.write(f"{indent}{'  '.join(cells)}".rstrip() + "\n")
         self.out.flush()
 
     def _narrow(self, widths: list[int]) -> None:

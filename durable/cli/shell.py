@@ -1,6 +1,6 @@
 """What every command shares: the database it talks to, how it shows things, how it ends.
 
-Exit codes: 0 done, 1 failed, 2 misuse, 130 stopped by Ctrl-C. What was asked for goes to stdout,
+Exit codes: 0 done, 1 failed, 2 misuse, 130 stopped before the end (Ctrl-C). What was asked for goes to stdout,
 what is said about it to stderr; an error is one line, `error: ...`, and never a traceback unless
 `DURABLE_DEBUG` is set.
 """
@@ -102,15 +102,16 @@ def asks(
 
 def run_to_exit_code(program: click.Command, arguments: list[str] | None) -> int:
     """Run the program and turn whatever happens into an exit code and at most one line."""
-    warnings.showwarning = _warn
     try:
-        code = program.main(arguments, prog_name="durable", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = program.main(arguments, prog_name="durable", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
         return _complain(error.format_message(), MISUSE, hint=_usage_hint(error))
     except click.ClickException as error:
         return _complain(error.format_message(), FAILED)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone, and the interpreter would complain about it once more when it ends.

@@ -59,12 +59,14 @@ def timeline(events: Sequence[HistoryEvent], width: int, now: datetime | None = 
 
 def _draw(lane: Lane, scale: Axis) -> str:
     row: dict[int, str] = {}
+    marks: dict[int, str] = {}
     for bar in lane.bars:
         left, right = scale.column(bar.start), scale.column(bar.end)
-        for column in range(left, max(right, left + 1)):
-            row[column] = FILLS[bar.look]
-        if bar.ended:
-            row[max(right, left + 1)] = MARKS.get(bar.look, "")
+        right = max(right, left + 1)
+        row.update(dict.fromkeys(range(left, right), FILLS[bar.look]))
+        if bar.ended and bar.look in MARKS:
+            marks[right] = MARKS[bar.look]
+    row.update(marks)  # over whatever followed at once
     _fold(row, scale)
     return _text(row)
 

@@ -122,7 +122,8 @@ class Stage:
 
     def _last_words(self) -> str:
         lines = (self.folder / "worker.log").read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "nothing"
+        errors = [line for line in lines if line.startswith("error:")]
+        return (errors or lines or ["nothing"])[-1]
 
 
 @command("demo", database=False)
@@ -160,7 +161,7 @@ async def _play(stage: Stage) -> tuple[RunDetail, list[HistoryEvent]]:
         stage.say(f"↻ second worker: process {stage.start_worker()}")
         result = asyncio.ensure_future(handle.result(timeout=PATIENCE))
         await stage.watch_until(result.done)
-        stage.say(Styled("✓ ", "green"), str(await result))
+        stage.say(Styled("✓ ", "green"), f"{RUN_ID}: {await result}")
         events = [event async for event in client.history(RUN_ID)]
         return await client.get(RUN_ID), events
 
@@ -172,9 +173,7 @@ def _tell_end(stage: Stage, run: RunDetail, events: list[HistoryEvent]) -> None:
         [name, *(str(counts[f"{name} {what}"] or "") for what in ("begun", "failed", "done"))]
         for name in STEPS
     ]
-    stage.shell.out.table(
-        ["  STEP", "BEGUN", "FAILED", "DONE"], [[f"  {row[0]}", *row[1:]] for row in rows]
-    )
+    stage.shell.out.table(["STEP", "BEGUN", "FAILED", "DONE"], rows, indent="  ")
     stage.say(
         f"\nWhat was done before the crash was not done again; only {KILLED_IN} was, which had not ended.\n"
     )

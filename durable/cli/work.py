@@ -16,7 +16,6 @@ import click
 
 from durable.cli.screen import Styled
 from durable.cli.shell import Shell, command
-from durable.cli.words import count
 
 if TYPE_CHECKING:
     from durable import Runnable, Step, Worker
@@ -63,7 +62,9 @@ def worker(
         return
     found = collect(load(target) for target in targets)
     if not found.workflows and not found.steps:
-        raise click.UsageError(f"no workflow, job, flow or step in {', '.join(targets)}")
+        raise click.UsageError(
+            f"nothing to serve (no workflow, job or flow) in {', '.join(targets)}"
+        )
     asyncio.run(_serve(shell, found, parse_queues(queues), name))
 
 
@@ -76,8 +77,8 @@ async def _serve(shell: Shell, found: Found, queues: Mapping[str, int], name: st
         )
         shell.say(
             Styled("serving ", "dim"),
-            f"{count(len(found.workflows), 'workflow')} and {count(len(found.steps), 'step')} "
-            f"on {', '.join(queues)}",
+            ", ".join([*(one.name for one in found.workflows), *(one.name for one in found.steps)]),
+            Styled(f" on {', '.join(queues)}", "dim"),
         )
         await worker.run()
 
@@ -116,12 +117,15 @@ def load_worker(target: str) -> Worker:
 
 
 def collect(modules: Iterable[ModuleType]) -> Found:
-    """Take every Runnable and every Step that stands at the top of the modules, each once."""
+    """Take every Runnable and every Step that stands at the top of the modules, each once.
+
+    Only a step with a queue of its own must be known by name: others run where their workflow does.
+    """
     from durable import Runnable, Step
 
     found = {id(value): value for module in modules for value in vars(module).values()}
     workflows: list[Runnable[Any, Any]] = [v for v in found.values() if isinstance(v, Runnable)]
-    steps: list[Step[..., Any]] = [v for v in found.values() if isinstance(v, Step)]
+    steps: list[Step[..., Any]] = [v for v in found.values() if isinstance(v, Step) and v.queue]
     return Found(tuple(workflows), tuple(steps))
 
 

@@ -42,7 +42,9 @@ OnConflict: TypeAlias = Literal["return_existing", "raise", "restart"]
 """What starting an id does that a run has already."""
 
 NOT_BUILT = {
-    **dict.fromkeys(("send_event", "send_events", "publish", "pending_events", "cancel_wait"), "events"),
+    **dict.fromkeys(
+        ("send_event", "send_events", "publish", "pending_events", "cancel_wait"), "events"
+    ),
     **dict.fromkeys(("provide_input", "pending_inputs"), "human input"),
     **dict.fromkeys(("cancel", "terminate", "pause", "resume"), "cancelling and pausing runs"),
     **dict.fromkeys(("retry", "fork"), "retrying and forking runs"),

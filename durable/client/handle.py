@@ -41,7 +41,7 @@ class Handle(Generic[R_co]):
         self._client = client
         self._runnable = runnable
 
-    async def result(self, *, timeout: Duration | None = None) -> R_co:  # noqa: ASYNC109  it is the API
+    async def result(self, *, timeout: Duration | None = None) -> R_co:
         """Wait for the run to end and give its result.
 
         Raises the run's own exception, which is also a `RunFailed`; `RunCancelled`; `RunTerminated`;

@@ -64,7 +64,7 @@ def steps_of(rows: Sequence[EventRow], workers: Mapping[int, str]) -> list[StepR
     for row in rows:
         if row.type in (history.StepCompleted.code, history.StepFailed.code):
             event = decode_event(row)
-            assert isinstance(event, (history.StepCompleted, history.StepFailed))  # noqa: S101
+            assert isinstance(event, (history.StepCompleted, history.StepFailed))
             steps[event.cmd] = _step(event, steps.get(event.cmd), workers)
     return [steps[cmd] for cmd in sorted(steps)]
 

@@ -52,7 +52,7 @@ class Starter:
     async def _answer(self, batch: list[tuple[NewRun, asyncio.Future[Started]]]) -> None:
         try:
             answers = await self._send([run for run, _ in batch])
-        except Exception as error:  # noqa: BLE001  every caller of the batch gets it
+        except Exception as error:
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

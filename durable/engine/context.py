@@ -151,13 +151,13 @@ class Context:
     def random(self) -> Random:
         """A random source that gives the same numbers on every replay. Not for secrets."""
         if self._random is None:
-            self._random = Random(f"random:{self.run_id}")  # noqa: S311  must replay
+            self._random = Random(f"random:{self.run_id}")
         return self._random
 
     def uuid(self) -> uuid.UUID:
         """A new UUID, the same one on every replay."""
         if self._uuids is None:
-            self._uuids = Random(f"uuid:{self.run_id}")  # noqa: S311  must replay
+            self._uuids = Random(f"uuid:{self.run_id}")
         return uuid.UUID(int=self._uuids.getrandbits(128), version=4)
 
     # -- the run
@@ -171,7 +171,7 @@ class Context:
     def info(self) -> RunInfo:
         """What is known of this run; a snapshot."""
         started = self._instance.started
-        assert started is not None  # noqa: S101  the context is made after RunStarted
+        assert started is not None
         at = to_datetime(started.at)
         return RunInfo(
             run_id=self.run_id,

@@ -68,8 +68,7 @@ class Instance:
         commands: list[Command] = []
         self._commands = commands
         self.length += 1
-        if event.at > self.now:
-            self.now = event.at
+        self.now = max(self.now, event.at)
         if self.started is not None:
             self._loop.set_time((self.now - self.started.at) / _MICROSECONDS)
         handle = _HANDLERS.get(type(event))
@@ -95,22 +94,22 @@ class Instance:
 
     def _on_step_completed(self, event: history.StepCompleted) -> None:
         operation = self._end(event)
-        assert isinstance(operation, StepOperation)  # noqa: S101  check compared the kinds
+        assert isinstance(operation, StepOperation)
         operation.complete(event)
 
     def _on_step_failed(self, event: history.StepFailed) -> None:
         if event.retry_at is None:
             operation = self._end(event)
-            assert isinstance(operation, StepOperation)  # noqa: S101
+            assert isinstance(operation, StepOperation)
             operation.fail(event)
             return
         operation = self._match(event)
-        assert isinstance(operation, StepOperation)  # noqa: S101
+        assert isinstance(operation, StepOperation)
         self.emit(operation.retry(event))
 
     def _on_timer_started(self, event: history.TimerStarted) -> None:
         operation = self._match(event)
-        assert isinstance(operation, TimerOperation)  # noqa: S101
+        assert isinstance(operation, TimerOperation)
         if operation.command.due != event.due:
             # What was promised when the run went to sleep holds, whatever the code says now.
             operation.command = StartTimer(event.cmd, event.name, event.due, operation.site)
@@ -118,7 +117,7 @@ class Instance:
 
     def _on_timer_fired(self, event: history.TimerFired) -> None:
         operation = self._end(event)
-        assert isinstance(operation, TimerOperation)  # noqa: S101
+        assert isinstance(operation, TimerOperation)
         timer = operation.timer
         callback, timer.callback = timer.callback, None
         if callback is not None:
@@ -188,7 +187,7 @@ class Instance:
         ending: Command
         try:
             ending = CompleteRun(await self._call(started))
-        except BaseException as error:  # noqa: BLE001  whatever leaves the function fails the run
+        except BaseException as error:
             if self._discarded:
                 raise
             ending = FailRun(encode_failure(failure_of(error)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.events
 import asyncio.tasks
+import contextlib
 import contextvars
 import sys
 from collections import deque
@@ -156,8 +157,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             except (SystemExit, KeyboardInterrupt):
                 # The task that raised it has it as its exception; the worker must live on.
                 continue
-            except BaseException as error:  # noqa: BLE001
-                self.call_exception_handler({"message": "exception in a callback", "exception": error})
+            except BaseException as error:
+                self.call_exception_handler(
+                    {"message": "exception in a callback", "exception": error}
+                )
 
     def discard(self) -> None:
         """Drop everything. From here on nothing of this loop has any effect."""
@@ -243,7 +246,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         list is still there, in its frame: the tasks of all of them are made at once, in that order.
         """
         frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  create_task's caller
-        assert frame is not None  # noqa: S101
+        assert frame is not None
         if frame.f_code not in _ENSURE_FUTURE:
             return None
         awaited: object = None
@@ -278,7 +281,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def get_debug(self) -> bool:
         return False
 
-    def set_debug(self, enabled: bool) -> None:  # noqa: ARG002, FBT001
+    def set_debug(self, enabled: bool) -> None:
         """Debug mode would add timing, which does not replay: ignored."""
 
     def is_running(self) -> bool:
@@ -306,10 +309,8 @@ def _close_task(task: WorkflowTask[Any]) -> None:
     """Close the coroutine of a task that will never run again; what it raises on the way out is nobody's."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
     coroutine: Any = task.get_coro()
-    try:
+    with contextlib.suppress(BaseException):  # a discarded instance has no voice
         coroutine.close()
-    except BaseException:  # noqa: BLE001, S110  a discarded instance has no voice
-        pass
 
 
 if sys.version_info >= (3, 12):
@@ -335,9 +336,7 @@ def _codes(*functions: object) -> frozenset[Any]:
     return frozenset(code for fn in functions if (code := getattr(fn, "__code__", None)))
 
 
-_ENSURE_FUTURE = _codes(
-    asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None)
-)
+_ENSURE_FUTURE = _codes(asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None))
 _AS_COMPLETED = _codes(
     asyncio.as_completed,
     getattr(getattr(asyncio.tasks, "_AsCompletedIterator", None), "__init__", None),

@@ -12,7 +12,8 @@ from durable.engine.loop import LoopTimer, WorkflowFuture, WorkflowLoop
 from durable.errors import Failure, StepFailed, StepTimeout
 from durable.model.commands import RunStep, Site, StartTimer
 from durable.model.failure import decode_failure, rebuild
-from durable.model.history import Kind, StepCompleted, StepFailed as StepFailedEvent
+from durable.model.history import Kind, StepCompleted
+from durable.model.history import StepFailed as StepFailedEvent
 
 if TYPE_CHECKING:
     from durable.model.commands import Command
@@ -92,7 +93,7 @@ class StepOperation:
 
     def _error(self, failure: Failure, base: type[StepFailed], attempts: int) -> StepFailed:
         error = rebuild(failure, base, step=self.name, attempts=attempts)
-        assert isinstance(error, StepFailed)  # noqa: S101  what rebuild promises
+        assert isinstance(error, StepFailed)
         return error
 
     def retry(self, event: StepFailedEvent) -> RunStep:

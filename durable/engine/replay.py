@@ -61,7 +61,8 @@ def _mismatch(run_id: str, event: Recorded, code: str, cause: str) -> Nondetermi
     history = f"{event.kind} {event.name}"
     message = (
         f"run {run_id} cannot go on: the code no longer matches its history at command {event.cmd}\n"
-        f"  history  {history}  {site}".rstrip() + "\n"
+        f"  history  {history}  {site}".rstrip()
+        + "\n"
         f"  code     {code}\n"
         f"  likely   {cause}\n"
         "The run stays open and is tried again by a worker with other code."

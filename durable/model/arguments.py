@@ -9,8 +9,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from typing_extensions import override
+
 from durable.errors import DefinitionError, PayloadError
 from durable.model.packing import native, pack_lowered
+from durable.model.refusals import class_of
 from durable.model.shape import (
     IMMUTABLE,
     MAX_PAYLOAD,
@@ -54,30 +57,43 @@ class LazyShape(Shape):
             return found
 
     @property
+    @override
     def plain(self) -> bool:
         return self._shape().plain
 
+    @override
     def resolve(self) -> None:
         self._shape().resolve()
 
+    @override
     def quick(self) -> frozenset[type] | None:
         return self._shape().quick()
 
+    @override
     def lower(self, value: Any) -> Any:
         return self._shape().lower(value)
 
+    @override
     def lift(self, value: Any, where: str) -> Any:
         return self._shape().lift(value, where)
 
+    @override
     def lift_json(self, text: bytes, where: str) -> Any:
         return self._shape().lift_json(text, where)
 
+    @override
     def encode(self, value: Any, where: str, limit: int = MAX_PAYLOAD) -> bytes:
         return self._shape().encode(value, where, limit)
 
+    @override
     def decode(self, data: bytes, where: str) -> Any:
         return self._shape().decode(data, where)
 
+    @override
+    def settle(self, value: Any, where: str, limit: int = MAX_PAYLOAD) -> tuple[bytes, Any]:
+        return self._shape().settle(value, where, limit)
+
+    @override
     def received(self, value: Any, data: bytes, where: str) -> Any:
         return self._shape().received(value, data, where)
 
@@ -151,24 +167,21 @@ class ArgumentShape:
         else:
             lift = _lift_parsed
             args, kwargs = _parts(parse_json(json_text(data, told), told), told)
-        listed = tuple(
-            lift(shape, value, f"argument {name} of {where}")
-            for (name, shape), value in zip(plan.positions(len(args)), args, strict=True)
+        given = zip(plan.positions(len(args)), args, strict=True)
+        return (
+            tuple([lift(shape, value, name, where) for (name, shape), value in given]),
+            {name: lift(plan.by_name(name), value, name, where) for name, value in kwargs.items()},
         )
-        return listed, {
-            name: lift(plan.by_name(name), value, f"argument {name} of {where}")
-            for name, value in kwargs.items()
-        }
 
     def plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Every argument given is an immutable primitive, which its receiver gets as it is."""
         plan = self._resolved()
-        if kwargs and not all(_keeps(plan.by_name(name), kwargs[name]) for name in kwargs):
+        quick = plan.quick
+        if kwargs and not all(_keeps(plan.by_name(name).quick(), kwargs[name]) for name in kwargs):
             return False
-        return all(
-            _keeps(shape, value)
-            for (_, shape), value in zip(plan.positions(len(args)), args, strict=True)
-        )
+        if len(args) > len(quick):
+            quick += (plan.more.quick(),) * (len(args) - len(quick))
+        return all(map(_keeps, quick, args))
 
 
 def _quickly(quick: tuple[frozenset[type] | None, ...], args: tuple[Any, ...]) -> bytes | None:
@@ -184,9 +197,7 @@ def _quickly(quick: tuple[frozenset[type] | None, ...], args: tuple[Any, ...]) -
         return None
 
 
-def _lowered(
-    plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: str
-) -> list[Any]:
+def _lowered(plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: str) -> list[Any]:
     """The arguments as msgpack keeps them: an array, and a map when some are given by name."""
     lowered: list[Any] = [
         [
@@ -218,26 +229,27 @@ def _packed(lowered: list[Any], where: str) -> bytes:
         raise unwritable(error, f"arguments of {where}") from error
 
 
-def _keeps(shape: Shape, value: Any) -> bool:
-    exact = shape.quick()
+def _keeps(exact: frozenset[type] | None, value: Any) -> bool:
     return type(value) in (IMMUTABLE if exact is None else exact)
 
 
-def _lift_packed(shape: Shape, value: Any, where: str) -> Any:
-    return shape.lift(value, where)
+def _lift_packed(shape: Shape, value: Any, name: str, where: str) -> Any:
+    exact = shape.quick()
+    if exact is None or type(value) in exact:
+        return value
+    return shape.lift(value, f"argument {name} of {where}")
 
 
-def _lift_parsed(shape: Shape, value: Any, where: str) -> Any:
-    return shape.lift_json(json.dumps(value).encode(), where)
+def _lift_parsed(shape: Shape, value: Any, name: str, where: str) -> Any:
+    return shape.lift_json(json.dumps(value).encode(), f"argument {name} of {where}")
 
 
 def _parts(value: Any, told: str) -> tuple[list[Any], dict[str, Any]]:
     """The two parts of unpacked arguments."""
-    match value:
-        case [list(args)]:
-            return args, {}
-        case [list(args), dict(kwargs)] if all(isinstance(name, str) for name in kwargs):
+    if class_of(value) is list and [class_of(part) for part in value] in ([list], [list, dict]):
+        args: list[Any] = value[0]
+        kwargs: dict[Any, Any] = value[1] if len(value) > 1 else {}
+        if all(isinstance(name, str) for name in kwargs):
             return args, kwargs
-        case _:
-            message = f"{told} cannot be read: not a list of arguments"
-            raise PayloadError(message)
+    message = f"{told} cannot be read: not a list of arguments"
+    raise PayloadError(message)

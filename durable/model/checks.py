@@ -18,18 +18,17 @@ from durable.model.duration import seconds_of
 from durable.model.retry import Retry
 from durable.model.scope import WorkflowContext
 
-MAX_NAME = 255
-"""Characters in the name of a workflow, step or queue, or in a tag."""
-
 Check: TypeAlias = Callable[[Any], Any]
 
 
 def text(option: str) -> Check:
-    """A printable string of 1 to `MAX_NAME` characters."""
+    """A printable string of 1 to `naming.MAX_NAME` characters."""
 
     def check(value: object) -> str:
-        if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
-            message = f"{option}= must be 1 to {MAX_NAME} printable characters, not {value!r}"
+        if not isinstance(value, str) or not naming.is_name(value):
+            message = (
+                f"{option}= must be 1 to {naming.MAX_NAME} printable characters, not {value!r}"
+            )
             raise DefinitionError(message)
         return value
 
@@ -91,7 +90,7 @@ def tags(value: Mapping[str, str] | None) -> Mapping[str, str]:
 
 def schedules(value: Any) -> tuple[Schedule, ...]:
     """One schedule or several, kept as a tuple."""
-    given = (value,) if isinstance(value, Cron | Every) else cast("Sequence[Any]", value or ())
+    given = (value,) if isinstance(value, Cron | Every) else cast(Sequence[Any], value or ())
     for schedule in given:
         if not isinstance(schedule, Cron | Every):
             message = f"schedule= must be Cron(...) or Every(...), not {schedule!r}"
@@ -117,7 +116,7 @@ def context(fn: Callable[..., Any], first: inspect.Parameter) -> None:
     annotation = first.annotation
     if isinstance(annotation, str):
         try:
-            annotation = eval(annotation, inspect.unwrap(fn).__globals__)  # the user's own
+            annotation = eval(annotation, inspect.unwrap(fn).__globals__)  # noqa: S307  the user's own words
         except Exception:
             return  # not defined yet, or for type checkers only
     if annotation in (Any, object, first.empty) or not isinstance(annotation, type):
@@ -125,6 +124,14 @@ def context(fn: Callable[..., Any], first: inspect.Parameter) -> None:
     if not issubclass(annotation, WorkflowContext):
         message = f"its first parameter must be the Context, but {first.name!r} is {annotation!r}"
         raise DefinitionError(message)
+
+
+def known(given: Mapping[str, Any], options: Mapping[str, Any], what: str) -> None:
+    """Options that do not exist raise `TypeError`, as wrong arguments of a function do."""
+    for option in given:
+        if option not in options and option != "name":
+            message = f"{what}() has no option {option!r}"
+            raise TypeError(message)
 
 
 def placement(

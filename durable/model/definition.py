@@ -182,9 +182,8 @@ def workflow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     every run that has ended; `tags` are put on every run. Raises `DefinitionError` for functions of
     another form.
     """
-    if fn is not None:
-        return Workflow[Any, Any](fn, options)
-    return partial(Workflow[Any, Any], options=options)
+    make: type[Workflow[Any, Any]] = Workflow
+    return partial(make, options=options) if fn is None else make(fn, options)
 
 
 class _MakeJob(Protocol):
@@ -231,6 +230,5 @@ def job(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     The options mean what they mean for `step` and `workflow`. Raises `DefinitionError` for
     functions of another form.
     """
-    if fn is not None:
-        return Job[Any, Any](fn, options)
-    return partial(Job[Any, Any], options=options)
+    make: type[Job[Any, Any]] = Job
+    return partial(make, options=options) if fn is None else make(fn, options)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar, overload
 
+from durable.model.naming import checked_name
+
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
@@ -27,7 +29,7 @@ class Event(Generic[T]):
     @overload
     def __init__(self, name: str, type: TypeForm[T], /) -> None: ...
     def __init__(self, name: str, type: Any = Any, /) -> None:
-        self.name = name
+        self.name = checked_name(name, "Event")
         self.type = type
 
     def __repr__(self) -> str:
@@ -46,7 +48,7 @@ class Request(Generic[T, A]):
     answers: Any
 
     def __init__(self, name: str, asks: TypeForm[T], answers: TypeForm[A], /) -> None:
-        self.name = name
+        self.name = checked_name(name, "Request")
         self.asks = asks
         self.answers = answers
 
@@ -67,11 +69,11 @@ class PendingRequest(Generic[T_co, A]):
         """What was asked."""
         self._not_built()
 
-    def reply(self, answer: A, /) -> None:
+    def reply(self, answer: A, /) -> None:  # noqa: ARG002
         """Answer it."""
         self._not_built()
 
-    def reject(self, reason: str, /) -> None:
+    def reject(self, reason: str, /) -> None:  # noqa: ARG002
         """Refuse it: the asker gets `RequestRejected`."""
         self._not_built()
 

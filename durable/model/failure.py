@@ -6,18 +6,17 @@ text, what is too long is clipped with a mark that says so.
 
 from __future__ import annotations
 
-import json
 import traceback
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from durable.errors import Failed, Failure, PayloadError
-from durable.model.packing import pack, pack_lowered
-from durable.model.refusals import shown
+from durable.model.packing import lower, pack, pack_lowered
+from durable.model.refusals import class_of, shown
 from durable.model.revival import rebuild
-from durable.model.shape import JSON, MSGPACK, json_text, parse_json, read
+from durable.model.shape import MSGPACK, json_text, parse_json, read
 
 __all__ = ["decode_failure", "encode_failure", "failure_of", "rebuild"]
 
@@ -32,18 +31,24 @@ MOST_ATTRIBUTES: Final = 256 * 1024
 MOST_CAUSES: Final = 10
 """Length of the chain of causes, and depth of groups in groups."""
 MOST_MEMBERS: Final = 50
-"""Exceptions of one group that are kept."""
+"""Exceptions of one group, and arguments of one exception, that are kept."""
+MOST_FAILURES: Final = 200
+"""Exceptions kept in all, causes and members included."""
 
 _HOUSEKEEPING: Final = frozenset({"args", "failure", "obj", "exceptions"})
 """Kept elsewhere, or (the `obj` of AttributeError) the user's data and no part of the error."""
+_UNSET: Final = object()
+_HEAP_TYPE: Final = 1 << 9
+"""Bit of `type.__flags__`: made by a class statement."""
 
 
 def failure_of(error: BaseException) -> Failure:
     """What is kept of an exception. Never raises for an odd one."""
-    return _failure_of(error, MOST_CAUSES, {id(error)})
+    return _failure_of(error, MOST_CAUSES, set())
 
 
 def _failure_of(error: BaseException, depth: int, seen: set[int]) -> Failure:
+    seen.add(id(error))
     known = vars(error).get("failure") if isinstance(error, Failed) else None
     if isinstance(known, Failure):
         return _passed_on(error, known)
@@ -68,17 +73,18 @@ def _cause(error: BaseException, depth: int, seen: set[int]) -> Failure | None:
     cause = error.__cause__
     if cause is None and not error.__suppress_context__:
         cause = error.__context__
-    if cause is None or depth == 0 or id(cause) in seen:
+    if cause is None or depth == 0 or id(cause) in seen or len(seen) >= MOST_FAILURES:
         return None
-    return _failure_of(cause, depth - 1, seen | {id(cause)})
+    return _failure_of(cause, depth - 1, seen)
 
 
 def _members(error: BaseException, depth: int, seen: set[int]) -> Sequence[Failure]:
     if not isinstance(error, BaseExceptionGroup) or depth == 0:
         return ()
-    members: Sequence[BaseException] = error.exceptions
+    members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    room = max(MOST_FAILURES - len(seen), 0)
     return tuple(
-        _failure_of(member, depth - 1, seen | {id(member)}) for member in members[:MOST_MEMBERS]
+        _failure_of(member, depth - 1, seen) for member in members[: min(MOST_MEMBERS, room)]
     )
 
 
@@ -120,13 +126,13 @@ def _attributes(error: BaseException) -> dict[str, Any]:
 
 
 def _args(error: BaseException) -> tuple[Any, ...]:
-    args: Any = BaseException.args.__get__(error)  # type: ignore[attr-defined]
-    return args[:MOST_MEMBERS] if isinstance(args, tuple) else ()
+    args: tuple[Any, ...] = BaseException.__dict__["args"].__get__(error)
+    return args[:MOST_MEMBERS]
 
 
 def _argument(value: Any) -> Any:
     """An argument as it is, or as the text that stands for it."""
-    if isinstance(value, str) and type(value) is str and len(value) > MOST_MESSAGE:
+    if type(value) is str and len(value) > MOST_MESSAGE:
         return clipped(value, MOST_MESSAGE)
     size = _size(value)
     if size is not None and size <= MOST_ATTRIBUTE:
@@ -143,14 +149,24 @@ def _state(error: BaseException) -> Iterator[tuple[str, Any]]:
             if isinstance(slot, types.MemberDescriptorType | types.GetSetDescriptorType):
                 if name in _HOUSEKEEPING or name.startswith("__"):
                     continue
-                try:
-                    value = slot.__get__(error)
-                except Exception:  # not set
-                    continue
-                yield name, value
+                value = _slot_value(slot, error)
+                if value is not _UNSET and (value is not None or not _is_builtin(cls)):
+                    yield name, value
     for name, value in list(vars(error).items()):
-        if isinstance(name, str) and name not in _HOUSEKEEPING:
+        if name not in _HOUSEKEEPING:
             yield name, value
+
+
+def _slot_value(slot: Any, error: BaseException) -> Any:
+    try:
+        return slot.__get__(error)
+    except Exception:
+        return _UNSET
+
+
+def _is_builtin(cls: type) -> bool:
+    """Classes written in C have None where an attribute was not given."""
+    return not cls.__flags__ & _HEAP_TYPE
 
 
 def _size(value: Any) -> int | None:
@@ -190,33 +206,69 @@ def _lowered(failure: Failure, depth: int) -> list[Any]:
         failure.type,
         failure.message,
         failure.traceback,
-        pack({name: value for name, value in failure.attributes.items() if _size(value) is not None}),
+        {
+            name: lower(value)
+            for name, value in failure.attributes.items()
+            if _size(value) is not None
+        },
         None if failure.cause is None or depth == 0 else _lowered(failure.cause, depth - 1),
         [] if depth == 0 else [_lowered(member, depth - 1) for member in failure.exceptions],
     ]
 
 
 def decode_failure(data: bytes) -> Failure:
-    """The failure in a payload; `PayloadError` if it holds none."""
+    """The failure in a payload; `PayloadError` if it holds none.
+
+    A foreign worker writes it as a JSON object with the names of the fields; only `type` and `message`
+    are required.
+    """
     where = "a failure"
     if data[:1] == MSGPACK:
-        return _lifted(read(data, where))
-    if data[:1] == JSON:
-        return _from_json(parse_json(json_text(data, where), where))
-    json_text(data, where)
-    raise _damaged("no failure")
+        fields = read(data, where)
+        return _lifted(fields, MOST_CAUSES * 4)
+    return _lifted(_fields(parse_json(json_text(data, where), where)), MOST_CAUSES * 4)
 
 
-def _lifted(value: Any, depth: int = MOST_CAUSES * 4) -> Failure:
-    match value:
-        case [str(kind), str(message), str(text), bytes(attributes), cause, list(members)] if depth:
-            return Failure(
-                type=kind,
-                message=message,
-                traceback=text,
-                attributes=_mapping(read(MSGPACK + attributes, "attributes of a failure")),
-                cause=None if cause is None else _lifted(cause, depth - 1),
-                exceptions=tuple(_lifted(member, depth - 1) for member in members),
-            )
-        case _:
-            raise _damaged("its fields")
+def _fields(value: Any) -> Any:
+    """The fields of a failure in JSON, in their order on disk."""
+    if not isinstance(value, dict):
+        return value
+    named = cast("dict[str, Any]", value)
+    members = named.get("exceptions", [])
+    return [
+        named.get("type"),
+        named.get("message"),
+        named.get("traceback", ""),
+        named.get("attributes", {}),
+        _fields(named.get("cause")),
+        [_fields(member) for member in _list(members)],
+    ]
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if class_of(value) is list else []
+
+
+def _lifted(value: Any, depth: int) -> Failure:
+    fields = _list(value)
+    if depth == 0 or len(fields) < _FIELDS or not _fit(fields):
+        message = "a failure cannot be read: it does not have the fields of one"
+        raise PayloadError(message)
+    kind, message, text, attributes, cause, members = fields[:_FIELDS]
+    return Failure(
+        type=kind,
+        message=message,
+        traceback=text,
+        attributes={name: item for name, item in attributes.items() if isinstance(name, str)},
+        cause=None if cause is None else _lifted(cause, depth - 1),
+        exceptions=tuple(_lifted(member, depth - 1) for member in members),
+    )
+
+
+_FIELDS: Final = 6
+
+
+def _fit(fields: list[Any]) -> bool:
+    """Whether all fields but the nested failures have the type they must have; more may follow."""
+    kinds = (str, str, str, dict, object, list)
+    return all(map(isinstance, fields, kinds))

@@ -37,14 +37,20 @@ HOLD_PAUSED = 1
 HOLD_BLOCKED = 2
 
 _ENDS: frozenset[RunStatus] = frozenset(FINAL)
+
+
+def _to(*statuses: RunStatus) -> frozenset[RunStatus]:
+    return frozenset(statuses)
+
+
 TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
-    "pending": frozenset({"running", "paused", "blocked", "terminated"}),
-    "running": frozenset({"running", "waiting", "paused", "blocked", "compensating"}) | _ENDS,
-    "waiting": frozenset({"running", "paused", "blocked", "terminated"}),
-    "paused": frozenset({"pending", "running", "waiting", "terminated"}),
-    "blocked": frozenset({"pending", "running", "waiting", "paused", "terminated"}),
-    "compensating": frozenset({"compensating", "paused", "blocked"}) | _ENDS,
-    **dict.fromkeys(FINAL, frozenset[RunStatus]()),
+    "pending": _to("running", "paused", "blocked", "terminated"),
+    "running": _to("running", "waiting", "paused", "blocked", "compensating") | _ENDS,
+    "waiting": _to("running", "paused", "blocked", "terminated"),
+    "paused": _to("pending", "running", "waiting", "terminated"),
+    "blocked": _to("pending", "running", "waiting", "paused", "terminated"),
+    "compensating": _to("compensating", "paused", "blocked") | _ENDS,
+    **dict.fromkeys(FINAL, _to()),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a user's function is called, where it stands and of which kind it is."""
+"""Names: which strings will do, and what a user's function is called, where it stands, what it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType
 from typing import Any
+
+MAX_NAME = 255
+"""Characters in the name of a workflow, step, queue or event, or in a tag."""
 
 _NAMED = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, type)
 
@@ -51,3 +54,19 @@ def described(fn: object) -> str:
     name = getattr(fn, "__qualname__", None) or repr(fn)
     code = getattr(fn, "__code__", None)
     return f"{name} ({line_of(code)})" if code is not None else str(name)
+
+
+def is_name(value: object) -> bool:
+    """Whether `value` is a printable string of 1 to `MAX_NAME` characters."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
+
+
+def checked_name(value: object, what: str) -> str:
+    """`value`, if it is a name; `TypeError` or `ValueError` otherwise."""
+    if not isinstance(value, str):
+        message = f"the name of {what} must be a string, not {value!r}"
+        raise TypeError(message)
+    if not is_name(value):
+        message = f"the name of {what} must be 1 to {MAX_NAME} printable characters, not {value!r}"
+        raise ValueError(message)
+    return value

@@ -8,16 +8,20 @@ otherwise it is first lowered, node by node, to what msgpack knows.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-import msgpack
-from msgpack import ExtType
+import msgpack  # type: ignore[import-untyped]
 
-from durable.model.refusals import Refused, refusal, shown
+from durable.model.refusals import Refused, class_of, refusal, shown
+
+msgpack_module: Any = msgpack
+"""msgpack, which ships no types: what is used of it is typed in this room."""
+_Extension: Final[Callable[[int, bytes], Any]] = msgpack_module.ExtType
 
 MAX_DEPTH: Final = 200
 """Levels of nesting that every payload may have; deeper ones are refused where they cannot be kept."""
@@ -32,13 +36,15 @@ TIMEDELTA: Final = 7
 DECIMAL: Final = 8
 UUID_: Final = 9
 BIG_INT: Final = 10
+COMPLEX: Final = 11
+"""Only written under an annotation, like all that is not in the table of plain types."""
 
 Other: TypeAlias = Callable[[Any, int], Any]
 """Lowers a value of a type that is not in the table, given the levels left, or raises `Refused`."""
 
 _ATOMS: Final = frozenset({type(None), bool, float, str, bytes})
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock arithmetic, with and without offset
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock arithmetic, with and without offset
+EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -47,9 +53,9 @@ def refuse(value: Any, _depth: int) -> Any:
     raise refusal(value)
 
 
-# ---------------------------------------------------------------- to bytes
-
-native: Final = msgpack.Packer(autoreset=True, use_bin_type=True, strict_types=True).pack
+native: Final[Callable[[Any], bytes]] = msgpack_module.Packer(
+    autoreset=True, use_bin_type=True, strict_types=True
+).pack
 """Packs what msgpack knows by itself, exact types only. Runs no Python code, so threads may share it."""
 
 
@@ -66,15 +72,15 @@ def pack_lowered(value: Any) -> bytes:
     try:
         return native(value)
     except UnicodeEncodeError:
-        packer = msgpack.Packer(
-            use_bin_type=True, strict_types=True, unicode_errors="surrogatepass", buf_size=4096
+        packed: bytes = msgpack_module.packb(
+            value, use_bin_type=True, strict_types=True, unicode_errors="surrogatepass"
         )
-        return packer.pack(value)
+        return packed
 
 
 def lower(value: Any, other: Other = refuse, depth: int = MAX_DEPTH) -> Any:
     """`value` made of msgpack's own types and extensions only; never the same list or dict again."""
-    kind = type(value)
+    kind = class_of(value)
     if kind in _ATOMS:
         return value
     how = _LOWER.get(kind)
@@ -88,13 +94,13 @@ def lower(value: Any, other: Other = refuse, depth: int = MAX_DEPTH) -> Any:
     if kind is dict:
         return lower_dict(value, other, depth)
     if kind is tuple:
-        return ExtType(TUPLE, pack_lowered(lower_items(value, other, depth)))
+        return lower_tuple(value, other, depth)
     if kind is set or kind is frozenset:
         return lower_set(value, other, depth)
     return other(value, depth)
 
 
-def lower_items(items: Any, other: Other, depth: int) -> list[Any]:
+def lower_items(items: Iterable[Any], other: Other, depth: int) -> list[Any]:
     """The members of a sequence, lowered."""
     lowered: list[Any] = []
     for number, item in enumerate(items):
@@ -109,7 +115,17 @@ def lower_items(items: Any, other: Other, depth: int) -> list[Any]:
     return lowered
 
 
-def lower_dict(items: Any, other: Other, depth: int) -> dict[Any, Any]:
+def lower_tuple(items: Iterable[Any], other: Other, depth: int) -> Any:
+    """The extension for a tuple."""
+    return _Extension(TUPLE, pack_lowered(lower_items(items, other, depth)))
+
+
+def lower_complex(value: complex) -> Any:
+    """The extension for a complex number: its real and its imaginary part."""
+    return _Extension(COMPLEX, struct.pack(">dd", value.real, value.imag))
+
+
+def lower_dict(items: Mapping[Any, Any], other: Other, depth: int) -> dict[Any, Any]:
     """The entries of a mapping, keys and values lowered, in their order."""
     lowered: dict[Any, Any] = {}
     for key, item in items.items():
@@ -127,11 +143,11 @@ def lower_dict(items: Any, other: Other, depth: int) -> dict[Any, Any]:
     return lowered
 
 
-def lower_set(members: Any, other: Other, depth: int) -> ExtType:
+def lower_set(members: AbstractSet[Any], other: Other, depth: int) -> Any:
     """A set, its members in the order of their encoded bytes: the same whatever the hash seed."""
     code = FROZENSET if isinstance(members, frozenset) else SET
     packed = sorted(pack_lowered(lower(member, other, depth - 1)) for member in members)
-    return ExtType(code, array_header(len(packed)) + b"".join(packed))
+    return _Extension(code, array_header(len(packed)) + b"".join(packed))
 
 
 def array_header(count: int) -> bytes:
@@ -146,25 +162,25 @@ def array_header(count: int) -> bytes:
 def _int(value: int) -> Any:
     if -(1 << 63) <= value < 1 << 64:
         return value
-    return ExtType(BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    return _Extension(BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
-def lower_datetime(value: datetime) -> ExtType:
+def lower_datetime(value: datetime) -> Any:
     """Microseconds since 1970 (UTC when aware, else by the clock on the wall), fold, offset."""
-    wall = (value.replace(tzinfo=None) - _EPOCH) // _MICROSECOND
+    wall = (value.replace(tzinfo=None) - EPOCH) // _MICROSECOND
     offset = _offset(value)
     if offset is None:
-        return ExtType(DATETIME, struct.pack(">qB", wall, value.fold))
-    return ExtType(DATETIME, struct.pack(">qBq", wall - offset, value.fold, offset))
+        return _Extension(DATETIME, struct.pack(">qB", wall, value.fold))
+    return _Extension(DATETIME, struct.pack(">qBq", wall - offset, value.fold, offset))
 
 
-def _time(value: time) -> ExtType:
+def _time(value: time) -> Any:
     minute = value.hour * 60 + value.minute
     since = (minute * 60 + value.second) * 1_000_000 + value.microsecond
     offset = _offset(value)
     if offset is None:
-        return ExtType(TIME, struct.pack(">qB", since, value.fold))
-    return ExtType(TIME, struct.pack(">qBq", since, value.fold, offset))
+        return _Extension(TIME, struct.pack(">qB", since, value.fold))
+    return _Extension(TIME, struct.pack(">qBq", since, value.fold, offset))
 
 
 def _offset(value: datetime | time) -> int | None:
@@ -182,151 +198,18 @@ def _offset(value: datetime | time) -> int | None:
     return offset // _MICROSECOND
 
 
-def _timedelta(value: timedelta) -> ExtType:
-    return ExtType(TIMEDELTA, struct.pack(">iii", value.days, value.seconds, value.microseconds))
+def _timedelta(value: timedelta) -> Any:
+    return _Extension(TIMEDELTA, struct.pack(">iii", value.days, value.seconds, value.microseconds))
 
 
 _LOWER: Final[dict[type, Callable[[Any], Any]]] = {
     int: _int,
     datetime: lower_datetime,
-    date: lambda value: ExtType(DATE, struct.pack(">i", value.toordinal() - _EPOCH_DAY)),
+    date: lambda value: _Extension(DATE, struct.pack(">i", value.toordinal() - EPOCH_DAY)),
     time: _time,
     timedelta: _timedelta,
-    Decimal: lambda value: ExtType(DECIMAL, str(value).encode()),
-    UUID: lambda value: ExtType(UUID_, value.bytes),
+    Decimal: lambda value: _Extension(DECIMAL, str(value).encode()),
+    UUID: lambda value: _Extension(UUID_, value.bytes),
 }
 LEAVES: Final = frozenset(_LOWER) | _ATOMS
 """The plain types that hold no other values."""
-
-
-# -------------------------------------------------------------- from bytes
-
-
-def unpack(data: bytes | memoryview) -> Any:
-    """The value in `data`. Whatever the bytes are, no code is run; any error means they are damaged."""
-    if len(data) > _CHECKED_FROM:
-        _check_shape(data)
-    return _unpack(data, MAX_DEPTH)
-
-
-# An array header may claim as many members as the payload has bytes, and room is made for them before
-# they are read: in large payloads all headers are checked first, which allocates nothing.
-_CHECKED_FROM: Final = 1 << 16
-
-
-def _check_shape(data: bytes | memoryview) -> None:
-    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
-    unpacker.feed(data)
-    unpacker.skip()
-
-
-def _unpack(data: bytes | memoryview, depth: int) -> Any:
-    if depth < _ON_HEAP_BELOW:
-        return _unpack_on_heap(data, depth)
-    return msgpack.unpackb(
-        data,
-        strict_map_key=False,
-        unicode_errors="surrogatepass",
-        timestamp=3,
-        ext_hook=_HOOKS[depth],
-    )
-
-
-# `unpackb` takes some 40 kB of the C stack, and tuples in tuples call it again and again: a few levels
-# of them are the usual case, all further ones are read by an object that keeps its state on the heap.
-_ON_HEAP_BELOW: Final = MAX_DEPTH - 8
-
-
-def _unpack_on_heap(data: bytes | memoryview, depth: int) -> Any:
-    unpacker = msgpack.Unpacker(
-        max_buffer_size=max(len(data), 1),
-        read_size=1,
-        strict_map_key=False,
-        unicode_errors="surrogatepass",
-        timestamp=3,
-        ext_hook=_HOOKS[depth],
-    )
-    unpacker.feed(data)
-    value = unpacker.unpack()
-    if unpacker.tell() != len(data):
-        message = "more bytes than its value takes"
-        raise ValueError(message)
-    return value
-
-
-def _hook(depth: int) -> Callable[[int, bytes], Any]:
-    """Reads an extension that stands `depth` levels above the deepest one allowed."""
-
-    def read(code: int, data: bytes) -> Any:
-        if code == TUPLE or code == SET or code == FROZENSET:  # noqa: PLR1714 - a tuple costs more
-            if depth == 0:
-                message = f"nested more than {MAX_DEPTH} levels deep"
-                raise ValueError(message)
-            return _COLLECTIONS[code](_array(data, depth - 1))
-        how = _READ.get(code)
-        if how is None:
-            message = f"unknown extension type {code}"
-            raise ValueError(message)
-        return how(data)
-
-    return read
-
-
-def _array(data: bytes, depth: int) -> list[Any]:
-    members = _unpack(data, depth)
-    if type(members) is not list:
-        message = "a tuple or set that holds no array"
-        raise ValueError(message)
-    return members
-
-
-def _read_datetime(data: bytes) -> datetime:
-    micros, fold, offset = _moment(data)
-    if offset is None:
-        wall, zone = micros, None
-    else:
-        wall, zone = micros + offset, _zone(offset)
-    return (_EPOCH + timedelta(microseconds=wall)).replace(tzinfo=zone, fold=fold)
-
-
-def _read_time(data: bytes) -> time:
-    micros, fold, offset = _moment(data)
-    if not 0 <= micros < 86_400_000_000:
-        message = "a time outside of the day"
-        raise ValueError(message)
-    zone = None if offset is None else _zone(offset)
-    return (_EPOCH + timedelta(microseconds=micros)).time().replace(tzinfo=zone, fold=fold)
-
-
-def _moment(data: bytes) -> tuple[int, int, int | None]:
-    if len(data) == struct.calcsize(">qB"):
-        micros, fold = struct.unpack(">qB", data)
-        return micros, fold, None
-    micros, fold, offset = struct.unpack(">qBq", data)
-    return micros, fold, offset
-
-
-def _zone(offset: int) -> tzinfo:
-    return timezone.utc if offset == 0 else timezone(timedelta(microseconds=offset))
-
-
-def _read_timedelta(data: bytes) -> timedelta:
-    days, seconds, micros = struct.unpack(">iii", data)
-    return timedelta(days=days, seconds=seconds, microseconds=micros)
-
-
-_COLLECTIONS: Final[dict[int, Callable[[list[Any]], Any]]] = {
-    TUPLE: tuple,
-    SET: set,
-    FROZENSET: frozenset,
-}
-_READ: Final[dict[int, Callable[[bytes], Any]]] = {
-    DATETIME: _read_datetime,
-    DATE: lambda data: date.fromordinal(struct.unpack(">i", data)[0] + _EPOCH_DAY),
-    TIME: _read_time,
-    TIMEDELTA: _read_timedelta,
-    DECIMAL: lambda data: Decimal(data.decode("ascii")),
-    UUID_: lambda data: UUID(bytes=data),
-    BIG_INT: lambda data: int.from_bytes(data, "big", signed=True),
-}
-_HOOKS: Final = tuple(_hook(depth) for depth in range(MAX_DEPTH + 1))

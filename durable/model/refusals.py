@@ -6,6 +6,7 @@ import enum
 import inspect
 import io
 import types
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any, Final
 
@@ -19,11 +20,14 @@ _CODE: Final = (
     types.CodeType,
 )
 
+class_of: Callable[[object], Any] = type
+"""`type` of one argument, typed so that its attributes may be asked for."""
+
 
 class Refused(Exception):
     """A value cannot be stored. `path` leads to it, last step first."""
 
-    def __init__(self, reason: str, found: type | None = None) -> None:
+    def __init__(self, reason: str, found: type[Any] | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.found = found
@@ -33,7 +37,7 @@ class Refused(Exception):
 
 def refusal(value: Any) -> Refused:
     """Why `value`, which is no plain value, is not stored as it is."""
-    kind = type(value)
+    kind = class_of(value)
     if is_secret(kind):
         return Refused(
             f"a {kind.__name__} cannot be stored: it would be written as asterisks;"
@@ -43,11 +47,11 @@ def refusal(value: Any) -> Refused:
     if reason is not None:
         return Refused(reason)
     if is_annotatable(value):
-        return Refused(f"a {kind.__qualname__} comes back as itself only by an annotation", kind)
-    return Refused(f"a {kind.__qualname__} is no plain value and has no annotation", kind)
+        return Refused(f"{kind.__qualname__} comes back as itself only by an annotation", kind)
+    return Refused(f"{kind.__qualname__} is no plain value and has no annotation", kind)
 
 
-def is_secret(kind: type) -> bool:
+def is_secret(kind: type[Any]) -> bool:
     """Whether `kind` is one of pydantic's secret types, which write themselves as asterisks."""
     return any(
         base.__module__ == "pydantic.types" and base.__name__ in _SECRETS for base in kind.__mro__
@@ -56,7 +60,7 @@ def is_secret(kind: type) -> bool:
 
 def is_annotatable(value: Any) -> bool:
     """Whether an annotation would make `value` storable: models, dataclasses, enums, named tuples."""
-    kind = type(value)
+    kind = class_of(value)
     return (
         is_model(kind)
         or is_dataclass(kind)
@@ -65,12 +69,12 @@ def is_annotatable(value: Any) -> bool:
     )
 
 
-def is_model(kind: type) -> bool:
+def is_model(kind: type[Any]) -> bool:
     """Whether `kind` is a pydantic model or a pydantic dataclass."""
     return hasattr(kind, "__pydantic_core_schema__")
 
 
-def _never(value: Any, kind: type) -> str | None:
+def _never(value: Any, kind: type[Any]) -> str | None:
     """The reason for what no annotation can help."""
     name = kind.__qualname__
     if kind.__module__.split(".")[0] == "durable":
@@ -98,7 +102,7 @@ def explain(refused: Refused, where: str) -> str:
     return f"{where}{at} cannot be stored: {refused.reason}{advice}"
 
 
-def _advice(found: type, where: str, inside: bool) -> str:
+def _advice(found: type[Any], where: str, inside: bool) -> str:
     name = found.__name__
     if inside:
         return f"; name {name} in the annotation instead of Any"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
 from durable.errors import NonRetryable, PayloadError, RetryAfter
 from durable.model.duration import Duration, seconds_of
@@ -169,12 +169,11 @@ def _check_number(value: object, name: str, *, least: float, most: float | None 
 
 def _exceptions(value: object, name: str) -> Exceptions:
     """A tuple of exception classes, from one class or several."""
-    classes = (value,) if isinstance(value, type) else value
-    if isinstance(classes, str) or not isinstance(classes, Iterable):
+    if isinstance(value, str) or not isinstance(value, type | Iterable):
         message = f"Retry({name}=) must be exception classes, not {type(value).__name__}"
         raise TypeError(message)
     found: list[type[Exception]] = []
-    for cls in classes:
+    for cls in (value,) if isinstance(value, type) else cast("Iterable[object]", value):
         if not (isinstance(cls, type) and issubclass(cls, Exception)):
             message = f"Retry({name}=) must be exception classes, but holds {cls!r}"
             raise TypeError(message)

@@ -57,11 +57,8 @@ def _revive(failure: Failure, base: type[Failed]) -> Failed | None:
     cls = _both(original, base)
     if cls is None:
         return None
-    args = failure.attributes.get("args", ())
-    if not isinstance(args, list | tuple):
-        return None
     try:
-        error = _construct(cls, tuple(args))
+        error = _construct(cls, tuple(failure.attributes.get("args", ())))
     except Exception:
         return None
     for name, value in failure.attributes.items():
@@ -123,7 +120,7 @@ def _construct(cls: type[Failed], args: tuple[Any, ...]) -> Failed:
         for one in cls.__mro__
         if isinstance(found := vars(one).get("__init__"), types.WrapperDescriptorType)
     )
-    error = new(cls, *args)
+    error: Failed = new(cls, *args)
     init(error, *args)
     error.args = args
     return error
@@ -155,7 +152,7 @@ def _message(self: Failed) -> str:
 def _reduce(self: Failed) -> tuple[Any, ...]:
     """Copies and pickles (a user's, durable makes none) are rebuilt from the data in the same way."""
     kept = {name: value for name, value in vars(self).items() if name != "failure"}
-    return _again, (self.failure, type(self)._durable_base, kept)  # type: ignore[attr-defined]
+    return _again, (self.failure, vars(type(self))["_durable_base"], kept)
 
 
 def _reduce_ex(self: Failed, _protocol: int) -> tuple[Any, ...]:

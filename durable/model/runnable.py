@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, over
 from durable.errors import DefinitionError
 from durable.model import checks, naming
 from durable.model.retry import Retry
-from durable.model.rows import Lane
 from durable.model.scope import WorkflowContext
 
 if TYPE_CHECKING:
     from durable.model.calendar import Schedule
     from durable.model.payload import Shape
     from durable.model.records import Run
+    from durable.model.rows import Lane
 
 A = TypeVar("A")
 T_contra = TypeVar("T_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 _DEFAULTS: Mapping[str, Any] = {
-    "version": 1,
     "queue": "default",
     "timeout": None,
     "retry": None,
@@ -48,8 +47,8 @@ class Runnable(Generic[T_contra, R_co]):
     """Anything that can be started: `T_contra` is its input (None: no input), `R_co` its result."""
 
     name: str
-    version: int
-    pinned: bool
+    version: int = 1
+    pinned: bool = False
     """`version=` was given: runs of this version stay with it."""
     queue: str
     timeout: float | None
@@ -68,8 +67,8 @@ class Runnable(Generic[T_contra, R_co]):
     _form: ClassVar[str]
     # How many parameters come before the input.
     _skip: ClassVar[int]
-    _own: ClassVar[Mapping[str, Any]]
-    """Defaults of the options that only this kind has."""
+    # Its options besides the name, with their defaults.
+    _options: ClassVar[Mapping[str, Any]]
 
     def __init__(self, fn: Callable[..., Any], options: Mapping[str, Any]) -> None:
         """Use `workflow` or `job`."""
@@ -90,7 +89,7 @@ class Runnable(Generic[T_contra, R_co]):
     @cached_property
     def input(self) -> Shape:
         """How the input is stored; resolved at the first use. Only None where it takes none."""
-        from durable.model.payload import parameter_of, shape_of  # noqa: PLC0415  see `Step`
+        from durable.model.payload import parameter_of, shape_of  # noqa: PLC0415  as below
 
         return shape_of(None) if self._input is None else parameter_of(self.fn, self._input.name)
 
@@ -108,15 +107,16 @@ class Runnable(Generic[T_contra, R_co]):
 
     def lane(self, queue: str | None = None) -> Lane:
         """What workers claim its runs by: any code of its name, unless its version is pinned."""
+        from durable.model.rows import Lane  # noqa: PLC0415  not at `import durable`
+
         return Lane(queue or self.queue, self.name, self.version if self.pinned else 0)
 
     def _set(self, given: Mapping[str, Any]) -> None:
         name = given.get("name")
-        known = {**_DEFAULTS, **self._own, "name": self.fn.__name__}
-        options = {**known, **given, "name": known["name"] if name is None else name}
-        for option, value in options.items():
+        options = {**given, "name": self.fn.__name__ if name is None else name}
+        checks.known(options, self._options, self._kind)
+        for option, value in {**self._options, **options}.items():
             self.__dict__[option] = _CHECKS[option](value)
-        self.pinned = "version" in given
 
     def _check_function(self) -> None:
         """Whether it is a function of the right kind; `DefinitionError` says what is wrong."""
@@ -174,7 +174,7 @@ class Workflow(Runnable[T_contra, R_co]):
     _kind = "workflow"
     _form = "async def f(ctx: Context, input: T) -> R"
     _skip = 1
-    _own = MappingProxyType({"on_finish": None})
+    _options = MappingProxyType({**_DEFAULTS, "version": 1, "on_finish": None})
 
     @overload
     def __call__(self: Workflow[None, A], ctx: WorkflowContext, /) -> Coroutine[Any, Any, A]: ...
@@ -182,7 +182,12 @@ class Workflow(Runnable[T_contra, R_co]):
     def __call__(self, ctx: WorkflowContext, input: T_contra, /) -> Coroutine[Any, Any, R_co]: ...
     def __call__(self, ctx: WorkflowContext, /, *given: Any) -> Coroutine[Any, Any, Any]:
         """Run the function inline, in the caller's run; `ctx.call` makes it a run of its own."""
-        if given == (None,) and not self.takes_input:
+        if self.takes_input and not given:
+            self.input.encode(
+                None, f"input of workflow {self.name}"
+            )  # raises unless it may be None
+            given = (None,)
+        elif not self.takes_input and given == (None,):
             given = ()
         return self.fn(ctx, *given)  # type: ignore[no-any-return]
 
@@ -190,6 +195,10 @@ class Workflow(Runnable[T_contra, R_co]):
         found = super()._input_parameter()
         checks.context(self.fn, next(iter(inspect.signature(self.fn).parameters.values())))
         return found
+
+    def _set(self, given: Mapping[str, Any]) -> None:
+        super()._set(given)
+        self.pinned = "version" in given
 
     def _check_function(self) -> None:
         super()._check_function()
@@ -206,7 +215,7 @@ class Job(Runnable[T_contra, R_co]):
     _kind = "job"
     _form = "def f(input: T) -> R"
     _skip = 0
-    _own = MappingProxyType({"executor": None})
+    _options = MappingProxyType({**_DEFAULTS, "executor": None})
 
     def _set(self, given: Mapping[str, Any]) -> None:
         super()._set(given)

@@ -6,6 +6,7 @@ are context variables, so tasks and threads that are given a copy of the context
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -26,5 +27,10 @@ def in_workflow() -> bool:
 class WorkflowContext(Protocol):
     """What definitions need to know of the engine's `Context`: enough to tell it from an input."""
 
-    def now(self) -> datetime: ...
-    async def sleep_until(self, when: datetime, /) -> None: ...
+    def now(self) -> datetime:
+        """The time of the event that is being handled."""
+        ...
+
+    def sleep_until(self, when: datetime, /) -> Awaitable[None]:
+        """Sleep until an aware datetime."""
+        ...

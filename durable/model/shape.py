@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from typing_extensions import override
+
 from durable.errors import PayloadError, PayloadTooLarge
-from durable.model.packing import lower, native, pack_lowered, unpack
+from durable.model.packing import lower, native, pack_lowered
 from durable.model.refusals import Refused, explain
+from durable.model.unpacking import unpack
 
 MSGPACK: Final = b"\x01"
 """First byte of a payload that durable wrote: msgpack follows."""
@@ -56,6 +59,7 @@ class Shape:
 
     def encode(self, value: Any, where: str, limit: int = MAX_PAYLOAD) -> bytes:
         """The payload of `value`; `PayloadError` if it would not come back, or is over `limit` bytes."""
+        self.resolve()
         try:
             data = MSGPACK + pack_lowered(self.lower(value))
         except Exception as error:
@@ -68,6 +72,11 @@ class Shape:
             return self.lift(read(data, where), where)
         return self.lift_json(json_text(data, where), where)
 
+    def settle(self, value: Any, where: str, limit: int = MAX_PAYLOAD) -> tuple[bytes, Any]:
+        """The payload of `value` and what its receiver gets: `encode` and `decode` at the least cost."""
+        data = self.encode(value, where, limit)
+        return data, self.received(value, data, where)
+
     def received(self, value: Any, data: bytes, where: str) -> Any:
         """What a receiver of `value`, encoded as `data`, gets: as `decode`, without work where none is due."""
         return value if self.plain else self.decode(data, where)
@@ -78,15 +87,19 @@ class AnyShape(Shape):
 
     __slots__ = ()
 
+    @override
     def quick(self) -> None:
         return None
 
+    @override
     def lower(self, value: Any) -> Any:
         return lower(value)
 
-    def lift(self, value: Any, where: str) -> Any:  # noqa: ARG002 - any value will do
+    @override
+    def lift(self, value: Any, where: str) -> Any:
         return value
 
+    @override
     def encode(self, value: Any, where: str, limit: int = MAX_PAYLOAD) -> bytes:
         try:
             data = MSGPACK + native(value)
@@ -94,6 +107,7 @@ class AnyShape(Shape):
             return Shape.encode(self, value, where, limit)
         return data if len(data) <= limit else too_large(data, where, limit)
 
+    @override
     def received(self, value: Any, data: bytes, where: str) -> Any:
         return value if type(value) in IMMUTABLE else self.decode(data, where)
 
@@ -108,7 +122,12 @@ def unwritable(error: Exception, where: str) -> PayloadError:
         return error
     if isinstance(error, Refused):
         return PayloadError(explain(error, where))
-    return PayloadError(f"{where} cannot be stored: {error or type(error).__name__}")
+    return PayloadError(f"{where} cannot be stored: {describe(error)}")
+
+
+def describe(error: Exception) -> str:
+    """An error's message, or its class where it has none."""
+    return str(error) or type(error).__name__
 
 
 def too_large(data: bytes, where: str, limit: int) -> bytes:
@@ -125,7 +144,7 @@ def read(data: bytes, where: str) -> Any:
     try:
         return unpack(data[1:])
     except Exception as error:
-        message = f"{where} cannot be read: damaged msgpack ({error or type(error).__name__})"
+        message = f"{where} cannot be read: damaged msgpack ({describe(error)})"
         raise PayloadError(message) from error
 
 
@@ -142,5 +161,5 @@ def parse_json(text: bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        message = f"{where} cannot be read: damaged JSON ({error or type(error).__name__})"
+        message = f"{where} cannot be read: damaged JSON ({describe(error)})"
         raise PayloadError(message) from error

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import types
 import typing
+from collections.abc import Collection, Iterable
 from typing import Any, Final, NewType, TypeVar
+
+from typing_extensions import override
 
 from durable.model.packing import lower, native
 from durable.model.refusals import Refused, shown
 from durable.model.schema import SchemaShape, name_of
 from durable.model.shape import ANY, MAX_PAYLOAD, MSGPACK, Shape, too_large
+
 
 class PrimitiveShape(Shape):
     """`int`, `str | None` and the like: values of a few exact types, none of which can change."""
@@ -22,12 +26,15 @@ class PrimitiveShape(Shape):
         self._annotation = annotation
 
     @property
+    @override
     def plain(self) -> bool:
         return True
 
+    @override
     def quick(self) -> frozenset[type]:
         return self._types
 
+    @override
     def lower(self, value: Any) -> Any:
         if type(value) in self._types:
             return lower(value)
@@ -35,14 +42,17 @@ class PrimitiveShape(Shape):
         reason = f"{shown(value)} is a {type(value).__qualname__}, but the annotation says {wanted}"
         raise Refused(reason)
 
+    @override
     def lift(self, value: Any, where: str) -> Any:
         if type(value) in self._types:
             return value
         return _lax(self._annotation).lift(value, where)
 
+    @override
     def lift_json(self, text: bytes, where: str) -> Any:
         return _lax(self._annotation).lift_json(text, where)
 
+    @override
     def encode(self, value: Any, where: str, limit: int = MAX_PAYLOAD) -> bytes:
         if type(value) in self._types:
             try:
@@ -86,7 +96,7 @@ _shape_of = functools.lru_cache(maxsize=4096)(_new_shape)
 
 
 def _meant(annotation: Any) -> Any:
-    """The annotation behind `None`, new types and type variables."""
+    """The annotation behind `None`, new types, type variables and anything iterable."""
     if annotation is None:
         return type(None)
     if isinstance(annotation, NewType):
@@ -95,6 +105,9 @@ def _meant(annotation: Any) -> Any:
         if annotation.__constraints__:
             return typing.Union[annotation.__constraints__]  # noqa: UP007 - made from a tuple
         return Any if annotation.__bound__ is None else _meant(annotation.__bound__)
+    if typing.get_origin(annotation) in (Iterable, Collection):
+        (item,) = typing.get_args(annotation)
+        return list[item] | tuple[item, ...] | set[item] | frozenset[item]  # type: ignore[valid-type]
     return annotation
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from durable.errors import DefinitionError
+from durable.model.refusals import class_of
 from durable.model.shape import ANY, Shape
 from durable.model.shapes import shape_of
 
@@ -131,8 +132,8 @@ def _evaluated(fn: Function, annotation: Any, what: str, names: Names) -> Any:
     """An annotation with its forward references resolved."""
     if annotation is inspect.Parameter.empty:
         return Any
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation
+    if type(annotation) is type:
+        return annotation  # a class, and nothing to resolve
     code = _code_of(fn)
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
@@ -151,21 +152,24 @@ def _evaluated(fn: Function, annotation: Any, what: str, names: Names) -> Any:
 
 def _code_of(fn: Any) -> Any:
     """The Python function whose namespace the annotations of `fn` are written in."""
-    while True:
-        if isinstance(fn, partial):
-            fn = fn.func
-        elif isinstance(fn, types.MethodType):
-            fn = fn.__func__
-        elif hasattr(fn, "__wrapped__"):
-            fn = fn.__wrapped__
-        elif isinstance(fn, type):
-            fn = fn.__init__
-        elif isinstance(fn, types.FunctionType) or not hasattr(type(fn), "__call__"):  # noqa: B004
-            return fn
-        elif isinstance(type(fn).__call__, types.FunctionType):
-            fn = type(fn).__call__
-        else:
-            return fn
+    while (inner := _inner(fn)) is not None:
+        fn = inner
+    return fn
+
+
+def _inner(fn: Any) -> Any:
+    """What `fn` wraps, binds or calls; None for a function, or what nothing is known of."""
+    if isinstance(fn, partial):
+        return fn.func
+    if isinstance(fn, types.MethodType):
+        return fn.__func__
+    if hasattr(fn, "__wrapped__"):
+        return fn.__wrapped__
+    if isinstance(fn, types.FunctionType):
+        return None
+    owner, name = (fn, "__init__") if inspect.isclass(fn) else (class_of(fn), "__call__")
+    call = inspect.getattr_static(owner, name, None)
+    return call if isinstance(call, types.FunctionType) else None
 
 
 def _globals_of(code: Any) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class Step(Generic[P, R_co]):
         self.is_async = naming.is_async(fn)
         self.transaction = isinstance(self, TransactionStep)
         self._signature = _Signature(fn, int(self.transaction))
+        checks.known(options, _DEFAULTS, "step")
         name = options.get("name")
         name = naming.name_of(fn) if name is None else name
         self._set({**_DEFAULTS, **options, "name": name})
@@ -124,7 +125,7 @@ class Step(Generic[P, R_co]):
         self.arguments.resolve()
         self.result.resolve()
 
-    def options(  # noqa: PLR0913  named options
+    def options(
         self,
         *,
         name: str = _UNSET,
@@ -146,13 +147,15 @@ class Step(Generic[P, R_co]):
             "fingerprint": fingerprint,
         }
         changed = self._copy()
-        changed._set({key: value for key, value in given.items() if value is not _UNSET})
+        changed._set(  # noqa: SLF001  a copy of ours
+            {option: value for option, value in given.items() if value is not _UNSET}
+        )
         return changed
 
     def bound_to(self, instance: object) -> Self:
         """The step with `instance` as its first argument, as a method has its `self`."""
         bound = self._copy()
-        bound._signature = self._signature.bound
+        bound._signature = self._signature.bound  # noqa: SLF001  a copy of ours
         bound.fn = bound.__dict__["__wrapped__"] = MethodType(self.fn, instance)
         return bound
 
@@ -177,7 +180,7 @@ class Step(Generic[P, R_co]):
 
     def _refuse_in_workflow(self) -> None:
         if in_workflow():
-            caller = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+            caller = sys._getframe(2)  # noqa: SLF001  the line that made the call
             message = (
                 f"{self.name} is a step: write `await ctx.step({self.name}, ...)` "
                 f"at {naming.line_of(caller.f_code, caller.f_lineno)}"
@@ -279,16 +282,16 @@ _LATER: Mapping[str, Callable[[Step[..., Any]], bool]] = {
 def make_step(fn: Any, given: Mapping[str, Any]) -> Step[..., Any]:
     """A step of the class that `fn` asks for; `DefinitionError` when it cannot be one."""
     if isinstance(fn, Step):
-        return cast("Step[..., Any]", fn).options(**given)
+        return cast(Step[..., Any], fn).options(**given)
     check_function(fn, named=given.get("name") is not None)
-    kind = AsyncStep[..., Any] if naming.is_async(fn) else SyncStep[..., Any]
-    return kind(fn, given)
+    kind = AsyncStep if naming.is_async(fn) else SyncStep
+    return cast(type[Step[..., Any]], kind)(fn, given)
 
 
 def make_transaction_step(fn: Any, given: Mapping[str, Any]) -> Step[..., Any]:
     """A step that is given a connection; `DefinitionError` when `fn` cannot be one."""
     check_function(fn, named=given.get("name") is not None)
-    return TransactionStep[Any, ..., Any](fn, given)
+    return cast(type[Step[..., Any]], TransactionStep)(fn, given)
 
 
 def check_function(fn: Any, *, named: bool) -> None:
@@ -319,7 +322,7 @@ def as_step(fn: Any, /) -> Step[..., Any]:
     `DefinitionError` for what has no name of its own: lambdas, `partial`, callable objects.
     """
     if isinstance(fn, Step):
-        return cast("Step[..., Any]", fn)
+        return cast(Step[..., Any], fn)
     if isinstance(fn, FunctionType):
         return _step_of_function(fn)
     if isinstance(fn, MethodType):

@@ -96,7 +96,7 @@ def unpack_fields(row: EventRow) -> list[Any]:
     """The msgpack array inside a row's `data`."""
     try:
         if row.data[:1] != MSGPACK:
-            raise ValueError("unknown encoding")  # noqa: EM101, TRY003, TRY301
+            raise ValueError("unknown encoding")  # noqa: TRY301
         values = msgpack.unpackb(row.data[1:], use_list=True, strict_map_key=False)
     except (ValueError, msgpack.UnpackException, IndexError) as error:
         message = f"event {row.seq} (type {row.type}) cannot be read: {error}"

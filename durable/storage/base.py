@@ -75,7 +75,14 @@ class Storage(Protocol):
         """Give back whatever the worker still owns, ready at once, and end its lease."""
         ...
 
-    async def reap(self, blocked: EventRow, max_recoveries: int, gone: Sequence[int] = (), *, expired: bool = True) -> Reaped:
+    async def reap(
+        self,
+        blocked: EventRow,
+        max_recoveries: int,
+        gone: Sequence[int] = (),
+        *,
+        expired: bool = True,
+    ) -> Reaped:
         """Free the runs of workers whose lease has expired (unless `expired` is False), and of `gone` (known to be dead).
 
         Remembers the lost owner on each run. A run that was recovered more than `max_recoveries` times
@@ -102,9 +109,10 @@ class Storage(Protocol):
         ...
 
     async def restart(self, run: NewRun, ended: EventRow) -> Started:
-        """Start `run`; an older run of that id is terminated first (`ended`, numbered by the store, is its
-        last event), told to its parent, and renamed `<id>~<n>`, which the new run names as `retried_from`.
+        """Start `run` in the place of an older one of that id.
 
+        The older run is terminated (`ended`, numbered by the store, is its last event), its parent is told,
+        and it is renamed `<id>~<n>`, which the new run names as `retried_from`.
         The event, the rename and the start are one transaction. Repeating it after a lost answer (the run
         of that id has exactly this `started` event) restarts nothing and answers `created`.
         """
@@ -142,7 +150,9 @@ class Storage(Protocol):
         """Messages of `(key, consumed)` with a number above `consumed`, ordered by key and number."""
         ...
 
-    async def commit(self, worker: int, batch: Sequence[Commit], *, wait: bool = False) -> list[Committed]:
+    async def commit(
+        self, worker: int, batch: Sequence[Commit], *, wait: bool = False
+    ) -> list[Committed]:
         """Append for many runs at once, each all or nothing, and answer a code for each, in order.
 
         Runs whose row (or a message's target) another transaction has locked answer `BUSY`, unless
@@ -150,7 +160,9 @@ class Storage(Protocol):
         """
         ...
 
-    async def probe(self, worker: int, keys: Sequence[int], epochs: Sequence[int]) -> list[Committed]:
+    async def probe(
+        self, worker: int, keys: Sequence[int], epochs: Sequence[int]
+    ) -> list[Committed]:
         """After a lost answer: `OTHER_SEQ` with the durable length for runs still mine, `LOST`, or `FENCED`."""
         ...
 

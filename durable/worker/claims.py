@@ -7,8 +7,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from durable.clock import SECOND
 from durable.errors import StoreUnavailable
-from durable.model.rows import Claim, Held, Message
+from durable.model.rows import Act, Claim, Commit, Held, Message
 
 if TYPE_CHECKING:
     from durable.clock import Clock
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_CLAIM = 200
 """Runs per claim."""
+SUSPECT_RECOVERIES = 2
+"""A run that has lost its worker so often without progress is driven with no other of its kind."""
+_HAND_BACK_SECONDS = 0.25
 _IDLE_SECONDS = (0.02, 1.0)
 """Shortest and longest pause between polls that find nothing."""
 _log = logging.getLogger("durable.worker")
@@ -46,6 +50,7 @@ class Claimer:
         self._lanes = lanes
         self._poke = asyncio.Event()
         self._pause = _IDLE_SECONDS[0]
+        self._suspect: Claim | None = None
         self.claimed = 0
         self.adopted = 0
 
@@ -88,8 +93,26 @@ class Claimer:
             return 0
         claims = await self._store.claim(worker, self._lanes, room)
         self.claimed += len(claims)
-        await self.take_up(worker, claims)
+        await self.take_up(worker, await self._one_suspect(worker, claims))
         return len(claims)
+
+    async def _one_suspect(self, worker: int, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """At most one run at a time that may be what kills workers; the others are handed back.
+
+        So a run that is not to blame loses its worker only a few times for the sake of one that is.
+        """
+        suspects = [claim for claim in claims if claim.recoveries >= SUSPECT_RECOVERIES]
+        if not suspects:
+            return claims
+        watched = None if self._suspect is None else self._host.held(self._suspect.key)
+        busy = watched is not None and watched.durable <= (self._suspect or suspects[0]).seq
+        kept = None if busy else suspects[0]
+        self._suspect = kept or self._suspect
+        back = [claim for claim in suspects if claim is not kept]
+        if back:
+            due = back[0].now + round(_HAND_BACK_SECONDS * SECOND)
+            await self._store.commit(worker, [_handed_back(claim, due) for claim in back])
+        return [claim for claim in claims if claim not in back]
 
     async def take_up(self, worker: int, claims: Sequence[Claim]) -> None:
         """Bring claimed runs to life: from the cache, or by replaying their history."""
@@ -101,11 +124,14 @@ class Claimer:
             if worker != self._host.worker_id:
                 return
             for claim in missing:
-                rows = histories.get(claim.key, [])
                 # Our own commits cannot have moved it: nobody drives it yet.
-                self._host.replay(claim, rows[: claim.seq])
+                self._host.replay(claim, histories.get(claim.key, [])[: claim.seq])
                 await asyncio.sleep(0)
-        behind = [(claim.key, claim.consumed) for claim in claims if claim.inbox_head > claim.consumed]
+                if worker != self._host.worker_id:
+                    return
+        behind = [
+            (claim.key, claim.consumed) for claim in claims if claim.inbox_head > claim.consumed
+        ]
         await self._read(behind)
 
     async def _look_after(self, worker: int) -> None:
@@ -142,3 +168,16 @@ class Claimer:
             execution = self._host.held(key)
             if execution is not None:
                 self._host.receive(execution, messages)
+
+
+def _handed_back(claim: Claim, due: int) -> Commit:
+    return Commit(
+        claim.key,
+        claim.epoch,
+        claim.seq,
+        (),
+        claim.consumed,
+        Act.PARK,
+        "waiting",
+        wake_at=due,
+    )

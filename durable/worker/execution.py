@@ -87,6 +87,7 @@ class Execution:
         "instance",
         "key",
         "misses",
+        "owned",
         "pending",
         "queue",
         "wake",
@@ -94,7 +95,13 @@ class Execution:
     )
 
     def __init__(
-        self, host: Host, workflow: Workflow[Any, Any], key: int, run_id: str, epoch: int, queue: str
+        self,
+        host: Host,
+        workflow: Workflow[Any, Any],
+        key: int,
+        run_id: str,
+        epoch: int,
+        queue: str,
     ) -> None:
         self.host = host
         self.workflow = workflow
@@ -116,6 +123,8 @@ class Execution:
         self.blocked: str | None = None
         self.final: EventRow | None = None
         self.dead = False
+        self.owned = True
+        """False while it is parked: nothing may happen to it here."""
         self.wake: Timer | None = None
         self._armed = 0
         self._dues: dict[int, StartTimer] = {}
@@ -140,7 +149,7 @@ class Execution:
         try:
             for row in rows:
                 self._replay_event(decode_event(row))
-        except Exception as error:  # noqa: BLE001  whatever it is, the run blocks and stays open
+        except Exception as error:
             self._block(error)
 
     def _replay_event(self, event: history.Event) -> None:
@@ -173,20 +182,22 @@ class Execution:
     def reclaim(self, epoch: int, lost_owner: int | None = None) -> None:
         """The run that was parked here is ours again, under a new epoch."""
         self.epoch = epoch
-        self.in_flight = None
+        self.owned = True
         self.begin(lost_owner)
 
     # -- events
 
     def record(self, event: history.Event) -> None:
         """Put an event into the journal, then let the instance see it."""
+        if self.dead or not self.owned or self._ending is not None or self.blocked is not None:
+            return
         if self._recovered_from is not None:
             lost, self._recovered_from = self._recovered_from, None
             self.record(history.Recovered(event.at, lost, self.host.worker_id))
         self.pending.append(encode_event(self.length + 1, event))
         try:
             commands = self.instance.apply(event)
-        except Exception as error:  # noqa: BLE001  whatever it is, the run blocks and stays open
+        except Exception as error:
             self._block(error)
         else:
             seq = self.length
@@ -214,24 +225,24 @@ class Execution:
     def _take(self, command: Command, seq: int) -> None:
         kind = type(command)
         if kind is RunStep:
-            assert isinstance(command, RunStep)  # noqa: S101
+            assert isinstance(command, RunStep)
             self.held.append((seq, command))
             self._unreleased[command.cmd] = command
         elif kind is StartTimer:
-            assert isinstance(command, StartTimer)  # noqa: S101
+            assert isinstance(command, StartTimer)
             self._dues[command.cmd] = command
             self._arm(command.due)
         elif kind is CancelTimer:
-            assert isinstance(command, CancelTimer)  # noqa: S101
+            assert isinstance(command, CancelTimer)
             self._dues.pop(command.cmd, None)
             self._recorded.discard(command.cmd)
         elif kind is CancelStep:
-            assert isinstance(command, CancelStep)  # noqa: S101
+            assert isinstance(command, CancelStep)
             self._drop_step(command.cmd)
         elif kind is WriteLog:
             self.held.append((seq, command))
         else:
-            assert isinstance(command, (CompleteRun, FailRun))  # noqa: S101
+            assert isinstance(command, (CompleteRun, FailRun))
             self._end(command)
 
     def _drop_step(self, cmd: int) -> None:
@@ -297,7 +308,7 @@ class Execution:
 
     def resume(self) -> None:
         """Fire what is due, start retries that are due, and wait in memory for what is due soon."""
-        if self.dead or self.in_flight_ends or self.blocked is not None:
+        if self.dead or self.in_flight_ends or self._ending or self.blocked:
             return
         now = self.host.now()
         retries = [c for c in self._retries.values() if c.not_before is None or c.not_before <= now]
@@ -362,6 +373,8 @@ class Execution:
 
     def next_commit(self) -> Commit | None:
         """What this run has to say to the database now, or None."""
+        if not self.owned:
+            return None
         act, status = self._act()
         if act is Act.PARK and self.blocked is None:
             self._record_timers()
@@ -404,9 +417,7 @@ class Execution:
             if timer.cmd not in self._recorded:
                 self._recorded.add(timer.cmd)
                 site = str(timer.site)
-                self.record(
-                    history.TimerStarted(self.at(), timer.cmd, timer.name, timer.due, site)
-                )
+                self.record(history.TimerStarted(self.at(), timer.cmd, timer.name, timer.due, site))
 
     def _waiting_for(self) -> str | None:
         if self.blocked is not None:
@@ -420,6 +431,16 @@ class Execution:
         del self.pending[: durable - self.durable]
         self.durable = durable
 
+    def park(self) -> None:
+        """The run has no owner now: nothing may happen to it here until it is claimed again."""
+        self.owned = False
+        self._disarm()
+
+    def _disarm(self) -> None:
+        if self.wake is not None:
+            self.wake.cancel()
+            self.wake = None
+
     def stop(self) -> None:
         """Stop whatever is under way; nothing that it brings is recorded."""
         for cmd in list(self.active):
@@ -428,9 +449,7 @@ class Execution:
         self._unreleased.clear()
         self._dues.clear()
         self._retries.clear()
-        if self.wake is not None:
-            self.wake.cancel()
-            self.wake = None
+        self._disarm()
 
     def discard(self) -> None:
         """The run is not ours any more: forget it without a trace."""

@@ -31,12 +31,19 @@ class LeaseKeeper:
     """Keeps one worker's lease alive and knows whether it still holds."""
 
     def __init__(
-        self, store: Storage, clock: Clock, ttl: float, on_fenced: Callable[[], None]
+        self,
+        store: Storage,
+        clock: Clock,
+        ttl: float,
+        *,
+        on_fenced: Callable[[], None],
+        on_healthy: Callable[[], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._ttl = ttl
         self._on_fenced = on_fenced
+        self._on_healthy = on_healthy
         self._offset = 0
         self._valid_until = 0.0
         self._healthy_since: float | None = None
@@ -100,9 +107,12 @@ class LeaseKeeper:
     def _run(self, worker: int, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
         wait = self._ttl / 3
         while not stop.wait(wait):
+            healthy = self.healthy()
             alive = self._renew(worker)
             if stop.is_set():
                 return
+            if alive and not healthy:
+                _call(loop, self._on_healthy)
             if alive is False:
                 _call(loop, self._on_fenced)
                 return
@@ -131,9 +141,13 @@ class LeaseKeeper:
     async def _renew_virtually(self, worker: int) -> None:
         while True:
             await self._clock.sleep(self._ttl / 3)
-            if self._renew(worker) is False:
+            healthy = self.healthy()
+            alive = self._renew(worker)
+            if alive is False:
                 self._on_fenced()
                 return
+            if alive and not healthy:
+                self._on_healthy()
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -184,7 +198,7 @@ def machine() -> tuple[str, str]:
     """This host, and what tells its boots and pid namespaces apart; the latter empty where unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return socket.gethostname(), ""
     return socket.gethostname(), f"{boot} {namespace}"

@@ -60,9 +60,9 @@ class StepContext:
         message = "heartbeats of steps cannot be used yet"
         raise NotImplementedError(message)
 
-    def last_heartbeat(self, type: Any = None, /) -> Any:  # noqa: A002
-        """What the last attempt reported; not built yet."""
-        self.heartbeat()
+    def last_heartbeat(self, type: Any = None, /) -> Any:
+        """What the last attempt reported, read as `type`; not built yet."""
+        self.heartbeat(type)
 
     def emit(self, chunk: object, /, *, stream: str = "output") -> None:
         """Output streamed to a reader; not built yet."""

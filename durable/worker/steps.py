@@ -111,9 +111,12 @@ class StepRunner:
             if attempt.task is not None:
                 attempt.task.cancel()
 
-    async def drain(self, grace: float, sleep: Callable[[float], Any]) -> None:
-        """Start nothing more and give running attempts `grace` seconds to end."""
+    def refuse(self) -> None:
+        """Start nothing more."""
         self._draining = True
+
+    async def drain(self, grace: float, sleep: Callable[[float], Any]) -> None:
+        """Give running attempts `grace` seconds to end, then tell them to stop."""
         waited = 0.0
         while self._running and waited < grace:
             await sleep(0.01)
@@ -152,7 +155,7 @@ class StepRunner:
         STEP.set(attempt.context)
         try:
             payload = await self._timed(attempt)
-        except BaseException as error:  # noqa: BLE001  a step may raise anything; all of it is data
+        except BaseException as error:
             if attempt.context.cancelled or _is_our_own_end(error):
                 raise asyncio.CancelledError from error
             return self._failed(attempt, error)

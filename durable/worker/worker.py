@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
+from durable.client.patience import patiently
 from durable.clock import SECOND
 from durable.errors import DefinitionError, StoreUnavailable
-from durable.model.runnable import Workflow
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import Unblocked
 from durable.model.records import Health
 from durable.model.rows import Claim, Commit, Lane, Message, NewRun, WorkerInfo
+from durable.model.runnable import Workflow
 from durable.model.wire import EventRow, encode_event
 from durable.worker.alarm import Alarm
 from durable.worker.cache import StickyCache
@@ -31,8 +32,8 @@ from durable.worker.steps import StepRunner
 from durable.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from durable.clock import Timer
     from durable.client.client import Client
+    from durable.clock import Timer
     from durable.model.commands import RunStep, WriteLog
     from durable.model.runnable import Runnable
     from durable.model.steps import Step
@@ -104,7 +105,11 @@ class Worker:
             workflow.resolve()
         self._code = code_fingerprint(self._workflows.values())
         self._assemble()
-        await self._join()
+        try:
+            await patiently(self._clock, self._join)
+        except BaseException:
+            self._keeper.stop()
+            raise
         self._watchdog.start()
         self._state = "running"
         self._client.attach(self)
@@ -114,15 +119,23 @@ class Worker:
             ("reaper", self._reap),
             ("hints", self._listen),
         ):
-            self._tasks.append(asyncio.create_task(self._forever(task, loop), name=f"durable-{task}"))
+            self._tasks.append(
+                asyncio.create_task(self._forever(task, loop), name=f"durable-{task}")
+            )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
 
     def _assemble(self) -> None:
-        random = Random()  # noqa: S311  spreads retries
-        self._keeper = LeaseKeeper(self._store, self._clock, self._lease, self.fenced)
+        random = Random()
+        self._keeper = LeaseKeeper(
+            self._store,
+            self._clock,
+            self._lease,
+            on_fenced=self.fenced,
+            on_healthy=self._pump,
+        )
         self._journal = Journal(self._store, self, self._clock)
         self._reaper = Reaper(self._store, self._keeper, self._max_recoveries)
         self._runners = {
@@ -162,8 +175,10 @@ class Worker:
         self._state = "draining"
         self._client.detach(self)
         self._cancel("claims")
-        for runner in self._runners.values():
-            await runner.drain(self._grace, self._clock.sleep)
+        runners = self._runners.values()
+        for runner in runners:
+            runner.refuse()
+        await asyncio.gather(*(runner.drain(self._grace, self._clock.sleep) for runner in runners))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._journal.drained(), timeout=max(1.0, self._lease))
         await self._leave()
@@ -212,7 +227,11 @@ class Worker:
     def health(self) -> Health:
         """Whether the process lives and takes work; `details` for people. Does no I/O."""
         ready = self._state == "running" and self._keeper.healthy() and not self._trouble
-        details: dict[str, Any] = {"state": self._state, "name": self.name, "trouble": self._trouble}
+        details: dict[str, Any] = {
+            "state": self._state,
+            "name": self.name,
+            "trouble": self._trouble,
+        }
         if self._state not in {"new", "starting"}:
             details |= {
                 "worker": self._keeper.worker_id,
@@ -320,6 +339,11 @@ class Worker:
         execution.replay([run.started])
         execution.begin()
 
+    def _pump(self) -> None:
+        """The lease holds again: what waited for it may begin."""
+        for runner in self._runners.values():
+            runner.pump()
+
     def poke(self) -> None:
         """There may be work."""
         self._claimer.poke()
@@ -359,10 +383,12 @@ class Worker:
 
     def parked(self, execution: Execution, commit: Commit) -> None:
         """The run waits without an owner."""
+        execution.release()
         self._drop(execution)
         if execution.blocked is not None:
             execution.discard()
             return
+        execution.park()
         self._cache.put(execution)
         if commit.wake_at is not None:
             self._alarm.at(commit.wake_at)
@@ -406,11 +432,11 @@ class Worker:
         self._tasks.append(task)
 
     async def _rejoin(self) -> None:
-        claims = next(task for task in self._tasks if task.get_name() == "durable-claims")
-        claims.cancel()
-        self._tasks.remove(claims)
+        self._cancel("claims")
         await self._join()
-        task = asyncio.create_task(self._forever("claims", self._claimer.run), name="durable-claims")
+        task = asyncio.create_task(
+            self._forever("claims", self._claimer.run), name="durable-claims"
+        )
         self._tasks.append(task)
 
 
@@ -437,7 +463,9 @@ def _slots(queues: Sequence[str] | Mapping[str, int]) -> dict[str, int]:
     slots = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, DEFAULT_SLOTS)
     for queue, number in slots.items():
         if type(number) is not int or number < 1:
-            message = f"queue {queue} needs a whole number of steps that run at once, not {number!r}"
+            message = (
+                f"queue {queue} needs a whole number of steps that run at once, not {number!r}"
+            )
             raise ValueError(message)
     return slots
 

@@ -21,7 +21,7 @@ create function {schema}.append(
     h_name text[], h_data bytea[])
     returns table (code smallint, seq bigint, inbox_head bigint)
     language plpgsql
-    set jit = off set enable_nestloop = off set enable_seqscan = off
+    set jit = off set lock_timeout = '2s' set enable_nestloop = off set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
 as $fn$
 #variable_conflict use_column
@@ -83,7 +83,7 @@ create function {schema}.commit(
     c_at timestamptz[], c_type smallint[], c_name text[], c_data bytea[])
     returns table (code smallint, seq bigint, inbox_head bigint, children text[])
     language plpgsql
-    set jit = off set enable_nestloop = off set enable_seqscan = off
+    set jit = off set lock_timeout = '2s' set enable_nestloop = off set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
 as $fn$
 #variable_conflict use_column
@@ -98,7 +98,10 @@ begin
         return query select 9::smallint, 0::bigint, 0::bigint, null::text[] from unnest(p_key);
         return;
     end if;
-    if p_wait then
+    if not p_wait then
+        -- All that can still wait is the id of a child that somebody else is inserting.
+        perform set_config('lock_timeout', '250ms', true);
+    else
         perform 1 from {schema}.runs r where r.key = any(v_keys) order by r.key for no key update;
     end if;
     return query
@@ -209,7 +212,7 @@ create function {schema}.claim(p_worker bigint, p_now timestamptz, p_lanes integ
     returns table (key bigint, id text, lane integer, epoch bigint, seq bigint, consumed bigint,
                    inbox_head bigint, status text, now timestamptz, lost_owner bigint, recoveries integer)
     language plpgsql
-    set jit = off set enable_seqscan = off set enable_hashjoin = off
+    set jit = off set lock_timeout = '2s' set enable_seqscan = off set enable_hashjoin = off
     set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $fn$
 #variable_conflict use_column

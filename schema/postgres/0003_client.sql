@@ -13,7 +13,7 @@ create function {schema}.start(
     h_at timestamptz[], h_type smallint[], h_name text[], h_data bytea[])
     returns table (ord bigint, key bigint, owned boolean)
     language plpgsql
-    set jit = off set enable_nestloop = off set plan_cache_mode = force_generic_plan
+    set jit = off set lock_timeout = '2s' set enable_nestloop = off set plan_cache_mode = force_generic_plan
 as $fn$
 #variable_conflict use_column
 declare
@@ -56,7 +56,7 @@ create function {schema}.deliver(
     p_now timestamptz, p_run text[], p_name text[], p_data bytea[], p_idem text[])
     returns table (number bigint, known boolean)
     language plpgsql
-    set jit = off set enable_nestloop = off set enable_seqscan = off
+    set jit = off set lock_timeout = '2s' set enable_nestloop = off set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
 as $fn$
 #variable_conflict use_column
@@ -109,7 +109,7 @@ create function {schema}.terminate(
     p_now timestamptz, p_id text, h_at timestamptz, h_type smallint, h_name text, h_data bytea)
     returns text
     language plpgsql
-    set jit = off
+    set jit = off set lock_timeout = '2s'
 as $fn$
 declare
     v_now    timestamptz := coalesce(p_now, clock_timestamp());
@@ -159,7 +159,7 @@ create function {schema}.restart(
     e_at timestamptz, e_type smallint, e_name text, e_data bytea)
     returns table (key bigint, owned boolean)
     language plpgsql
-    set jit = off
+    set jit = off set lock_timeout = '2s'
 as $fn$
 declare
     v_id     text := p_id[1];

@@ -99,7 +99,7 @@ end $fn$;
 -- claims under way are either seen here or write nothing.
 create function {schema}.unregister(p_now timestamptz, p_worker bigint) returns bigint
     language plpgsql
-    set jit = off set enable_seqscan = off
+    set jit = off set lock_timeout = '2s' set enable_seqscan = off
 as $fn$
 declare
     v_now   timestamptz := coalesce(p_now, clock_timestamp());

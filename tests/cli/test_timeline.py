@@ -54,7 +54,7 @@ def test_steps_one_after_the_other():
         "workers  aaaaaaaaaaaaaaaaaaaa",
         "reserve  ████████✓",
         "ship             ████████████✓",
-        "         0 s             10 s",
+        "         0 s              10 s",
     ]
 
 
@@ -74,7 +74,7 @@ def test_attempts_share_a_row_and_are_counted():
         fact(10, "StepCompleted", 1, "charge", took=4_000_000, attempt=2),
         width=40,
     )
-    assert lines[1] == "charge   ▓▓▓✕·······████████✓   2 attempts"
+    assert lines[1] == "charge   ▓▓▓▓✕·······████████✓   2 attempts"
 
 
 def test_a_crash_ends_one_shift_and_begins_another():
@@ -84,7 +84,7 @@ def test_a_crash_ends_one_shift_and_begins_another():
         fact(8, "Recovered", lost="w1", worker="w2"),
         step(16, 8, 2, "pack"),
         fact(16, "RunCompleted"),
-        width=35,
+        width=33,
     )
     assert lines[0] == "workers  aaaaa✕    ↻bbbbbbbbb"
     assert lines[2] == "pack               ██████████✓"
@@ -92,7 +92,7 @@ def test_a_crash_ends_one_shift_and_begins_another():
 
 def test_a_wait_without_end_reaches_to_now():
     lines = drawn(
-        fact(0, "RunStarted"), fact(5, "TimerStarted", 1, "sleep", due=START), now=10, width=35
+        fact(0, "RunStarted"), fact(5, "TimerStarted", 1, "sleep", due=START), now=10, width=33
     )
     assert lines[1] == "sleep              ░░░░░░░░░░"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
@@ -18,6 +18,10 @@ from durable.storage.postgres.settings import Settings, parse
 from durable.storage.postgres.statements import Statements, statements
 
 
+WORK: Final = {"enable_seqscan": "off"}
+"""A prepared plan outlives the time when its table was small: reads go by index from the start."""
+
+
 class Database:
     """The connections of one process, at most five: commit, work, second try, listen, heartbeat."""
 
@@ -28,7 +32,7 @@ class Database:
         self._settings: Settings = parse(url, schema)
         self._sql: Statements = statements(self._settings)
         self._committing = Link(self._settings, "commit")
-        self._working = Link(self._settings, "work")
+        self._working = Link(self._settings, "work", **WORK)
         self._second = Link(self._settings, "second try")
         self._beating = ThreadLink(self._settings, "heartbeat")
         self._lanes: dict[Lane, int] = {}

@@ -27,9 +27,10 @@ class Link:
     Errors leave it as `StoreUnavailable`, or as `PayloadError` when the rows themselves are refused.
     """
 
-    def __init__(self, settings: Settings, purpose: str) -> None:
+    def __init__(self, settings: Settings, purpose: str, **session: str) -> None:
         self._settings = settings
         self._purpose = purpose
+        self._session = session
         self._connection: AsyncConnection[Row] | None = None
         self._cursor: AsyncCursor[Row] | None = None
         self._turn = asyncio.Lock()
@@ -95,7 +96,7 @@ class Link:
             raise StoreUnavailable(message)
         await self._drop()
         connection = await AsyncConnection.connect(
-            **self._settings.connect_arguments(self._purpose),
+            **self._settings.connect_arguments(self._purpose, **self._session),
             autocommit=True,
             prepare_threshold=None if self._settings.pooled else 5,
         )

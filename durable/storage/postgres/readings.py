@@ -39,7 +39,8 @@ class Readings(Database):
         """How many runs there are by status; paging is ignored."""
         condition, parameters = _conditions(where)
         query = f"{self._sql.count} where {condition} group by 1"
-        return dict(await self._working.ask(query, parameters))
+        # The one query that may well read a whole table, so not on the connection of the others.
+        return dict(await self._second.ask(query, parameters))
 
     async def history(self, run_id: str, after: int, limit: int) -> list[EventRow] | None:
         """A page of a run's history; None: unknown id."""

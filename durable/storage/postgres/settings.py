@@ -68,12 +68,16 @@ class Settings:
         """Where hints are sent: one channel per schema."""
         return "durable_" + hashlib.sha256(self.schema.encode()).hexdigest()[:16]
 
-    def connect_arguments(self, purpose: str) -> dict[str, Any]:
-        """Arguments for psycopg's `connect`; the user's own choices in the URL win."""
+    def connect_arguments(self, purpose: str, **session: str) -> dict[str, Any]:
+        """Arguments for psycopg's `connect`; the user's own choices in the URL win.
+
+        `session` are more settings of the server's; through a pooler there are none.
+        """
         mine = {**_SOCKET, "application_name": f"durable {purpose}"}
         if not self.pooled:
+            chosen = {**_SESSION, **session}
             given = self.conninfo.get("options", "")
-            options = " ".join(f"-c {name}={_escape(value)}" for name, value in _SESSION.items())
+            options = " ".join(f"-c {name}={_escape(value)}" for name, value in chosen.items())
             mine["options"] = f"{options} {given}".strip()
         given_here = {name: value for name, value in self.conninfo.items() if name != "options"}
         return {**mine, **given_here}

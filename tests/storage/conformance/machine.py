@@ -1,0 +1,485 @@
+"""A store against a model of it: any sequence of verbs, the same answers and the same rows.
+
+The model is a dictionary of runs and knows nothing of SQL. Every worker has *beliefs*: what the
+answers that reached it told it about the runs it holds; answers can be lost, leases can end, and so
+beliefs can be wrong. The rules act on beliefs, right and wrong ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from durable.model.history import CODES
+from durable.model.lifecycle import FINAL, HOLD_BLOCKED
+from durable.model.rows import Act, Claim, Code, Commit, Committed, OutMessage
+from durable.model.wire import EventRow
+from durable.storage.base import Storage
+from tests.storage.conformance.world import (
+    TERMINATED,
+    TTL,
+    UNBLOCKED,
+    Now,
+    World,
+    event,
+    events,
+)
+
+MOST = 1
+IDS = st.sampled_from(["a", "b", "c", "d"])
+DURATIONS = st.sampled_from([0.5, 3.0, 6.0, 11.0])
+
+
+@dataclass
+class Run:
+    """What the model says of a run."""
+
+    id: str
+    key: int
+    priority: int
+    ready_at: int | None
+    not_before: int = 0
+    status: str = "pending"
+    hold: int = 0
+    owner: int | None = None
+    epoch: int = 0
+    history: list[int] = field(default_factory=lambda: [CODES["RunStarted"]])
+    inbox: list[str] = field(default_factory=list)
+    consumed: int = 0
+    keys: dict[str, int] = field(default_factory=dict)
+    recoveries: int = 0
+    recovered_seq: int = 0
+    lost_owner: int | None = None
+    parent: Run | None = None
+
+    @property
+    def seq(self) -> int:
+        return len(self.history)
+
+    @property
+    def open(self) -> bool:
+        return self.status not in FINAL
+
+    @property
+    def shown(self) -> str:
+        return "blocked" if self.hold == HOLD_BLOCKED else self.status
+
+    def append(self, count: int, type: str = "StepCompleted") -> None:
+        self.history += [CODES[type]] * count
+
+    def receive(self, name: str, now: int) -> int:
+        self.inbox.append(name)
+        self.ready_at = max(
+            now if self.ready_at is None else min(self.ready_at, now), self.not_before
+        )
+        return len(self.inbox)
+
+    def end(self, status: str) -> None:
+        self.status, self.owner, self.ready_at, self.hold = status, None, None, 0
+
+
+@dataclass
+class Belief:
+    """What a worker thinks that it holds."""
+
+    worker: int
+    claim: Claim
+    in_flight: Commit | None = None
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """`make` opens a store on an empty database."""
+
+    make: Callable[[], Storage]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.now = Now()
+        self.store = self.make()
+        self.world = World(self.store, self.now)
+        self.model: dict[str, Run] = {}
+        self.leases: dict[int, int] = {}
+        self.fenced: list[int] = []
+        self.beliefs: list[Belief] = []
+        self.acknowledged: dict[str, list[str]] = {}
+
+    def do(self, awaitable: Any) -> Any:
+        return self.runner.run(awaitable)
+
+    def teardown(self) -> None:
+        self.do(self.store.close())
+        self.runner.close()
+
+    @initialize()
+    def open(self) -> None:
+        self.do(self.store.open())
+        self.store.time = self.now
+        self.lane = self.do(self.world.lanes())[0]
+        self.register()
+
+    # -- workers
+
+    @rule()
+    def register(self) -> None:
+        worker = self.do(self.world.worker())
+        assert worker not in self.leases
+        assert worker not in self.fenced
+        self.leases[worker] = self.now.after(TTL)
+
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        """I17: a lease that is gone stays gone."""
+        worker = data.draw(st.sampled_from([*self.leases, *self.fenced]))
+        lease = self.store.renew(worker, TTL)
+        assert (lease is None) == (worker in self.fenced)
+        if lease is not None:
+            self.leases[worker] = lease.expires_at
+
+    @precondition(lambda self: len(self.leases) > 1)
+    @rule(data=st.data())
+    def unregister(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(list(self.leases)))
+        self.do(self.store.unregister(worker))
+        self._fence(worker)
+        for run in self._owned(worker):
+            run.owner, run.ready_at = None, self.now()
+
+    @rule(seconds=DURATIONS)
+    def time_passes(self, seconds: float) -> None:
+        self.now.passes(seconds)
+
+    @rule(data=st.data(), kill=st.booleans())
+    def reap(self, data: st.DataObject, kill: bool) -> None:
+        gone = [data.draw(st.sampled_from(list(self.leases)))] if kill and self.leases else []
+        dead = [w for w, until in self.leases.items() if until < self.now() or w in gone]
+        freed = blocked = 0
+        for worker in dead:
+            for run in self._owned(worker):
+                if self._recover(run, worker):
+                    blocked += 1
+                else:
+                    freed += 1
+        reaped = self.do(self.world.reap(most=MOST, gone=gone))
+        assert (sorted(reaped.workers), reaped.freed, reaped.blocked) == (dead, freed, blocked)
+        for worker in dead:
+            self._fence(worker)
+
+    def _recover(self, run: Run, worker: int) -> bool:
+        """Free it; whether it is blocked now."""
+        stuck = run.seq <= run.recovered_seq
+        blocked = stuck and run.recoveries >= MOST
+        run.recoveries = run.recoveries + 1 if stuck else 1
+        run.recovered_seq = run.seq
+        run.owner, run.lost_owner, run.ready_at = None, worker, self.now()
+        if blocked:
+            run.hold = HOLD_BLOCKED
+            run.append(1, "Blocked")
+        return blocked
+
+    def _fence(self, worker: int) -> None:
+        del self.leases[worker]
+        self.fenced.append(worker)
+
+    def _owned(self, worker: int) -> list[Run]:
+        return [run for run in self.model.values() if run.owner == worker]
+
+    # -- runs
+
+    @rule(id=IDS, priority=st.integers(0, 1), later=st.sampled_from([None, None, 5]))
+    def start(self, id: str, priority: int, later: int | None) -> None:
+        """I6: at most one run per id."""
+        not_before = None if later is None else self.now.after(later)
+        started = self.do(self.world.start(id, priority=priority, not_before=not_before))
+        assert started.created == (id not in self.model)
+        if started.created:
+            due = not_before or self.now()
+            self.model[id] = Run(id, started.key, priority, due, not_before or 0)
+        assert started.key == self.model[id].key
+        assert started.status == self.model[id].shown
+
+    @rule(id=IDS, data=st.data())
+    def start_eagerly(self, id: str, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from([*self.leases, *self.fenced]))
+        lost = data.draw(st.booleans())
+        started = self.do(self.world.start(id, eager_owner=worker))
+        assert started.created == (id not in self.model)
+        assert started.owned == (started.created and worker in self.leases)
+        if not started.created:
+            return
+        run = self.model[id] = Run(id, started.key, 0, self.now())
+        if started.owned:
+            run.owner, run.epoch, run.status, run.ready_at = (
+                worker,
+                1,
+                "running",
+                self.now.after(10),
+            )
+            if not lost:
+                self._believe(worker, self._as_claim(run))
+
+    @rule(data=st.data(), limit=st.integers(1, 3), lost=st.booleans())
+    def claim(self, data: st.DataObject, limit: int, lost: bool) -> None:
+        """What is due, by priority, then age; a worker without a lease gets nothing."""
+        worker = data.draw(st.sampled_from([*self.leases, *self.fenced]))
+        claims = self.do(self.world.claim(worker, limit))
+        due = {run.key: run for run in self.model.values() if self._due(run)}
+        if worker in self.fenced:
+            assert claims == []
+            return
+        best = sorted((-run.priority, run.ready_at) for run in due.values())[:limit]
+        taken = [due[claim.key] for claim in claims]
+        assert [(-run.priority, run.ready_at) for run in taken] == best
+        for claim, run in zip(claims, taken, strict=True):
+            run.owner, run.epoch, run.not_before = worker, run.epoch + 1, 0
+            run.status = "running"
+            run.ready_at = self.now.after(10)
+            assert claim == self._as_claim(run)
+            if not lost:
+                self._believe(worker, claim)
+
+    def _due(self, run: Run) -> bool:
+        ready = run.ready_at is not None and run.ready_at <= self.now()
+        return run.owner is None and not run.hold and ready
+
+    def _as_claim(self, run: Run) -> Claim:
+        return Claim(
+            run.key,
+            run.id,
+            self.lane,
+            run.epoch,
+            run.seq,
+            run.consumed,
+            len(run.inbox),
+            "running",
+            self.now(),
+            run.lost_owner,
+            run.recoveries,
+        )
+
+    def _believe(self, worker: int, claim: Claim) -> None:
+        self.beliefs = [b for b in self.beliefs if (b.worker, b.claim.key) != (worker, claim.key)]
+        self.beliefs.append(Belief(worker, claim))
+
+    @rule(data=st.data())
+    def look(self, data: st.DataObject) -> None:
+        """An owner's poll: messages, and claims whose answers were lost, are found."""
+        if not self.leases:
+            return
+        worker = data.draw(st.sampled_from(list(self.leases)))
+        held = self.do(self.store.owned(worker))
+        due = [
+            r for r in self._owned(worker) if r.ready_at is not None and r.ready_at <= self.now()
+        ]
+        assert sorted(h.key for h in held) == sorted(run.key for run in due)
+        known = {b.claim.key: b.claim for b in self.beliefs if b.worker == worker}
+        unknown = [h.key for h in held if h.key not in known or known[h.key].epoch != h.epoch]
+        for claim in self.do(self.store.adopt(worker, unknown)):
+            self._believe(worker, claim)
+        quiet = [h for h in held if h.key not in unknown and h.inbox_head == h.consumed]
+        self.do(self.store.acknowledge(worker, quiet))
+        for h in quiet:
+            self._by_key(h.key).ready_at = None
+
+    @precondition(lambda self: bool(self.beliefs))
+    @rule(
+        data=st.data(),
+        count=st.integers(0, 3),
+        act=st.sampled_from([Act.KEEP, Act.KEEP, Act.PARK, Act.FINISH]),
+        sleep=st.sampled_from([None, 0, 7]),
+        read=st.booleans(),
+        lost=st.booleans(),
+        report=st.booleans(),
+    )
+    def commit(
+        self,
+        data: st.DataObject,
+        count: int,
+        act: Act,
+        sleep: int | None,
+        read: bool,
+        lost: bool,
+        report: bool,
+    ) -> None:
+        """I3: what is written under an old claim, or an old lease, is not written."""
+        belief = data.draw(st.sampled_from(self.beliefs))
+        run = self._by_key(belief.claim.key)
+        commit = self._commit_of(belief, count, act, sleep, read, report)
+        (answer,) = self.do(self.store.commit(belief.worker, [commit]))
+        self._judge(belief, run, commit, answer)
+        if lost:
+            belief.in_flight = commit
+        else:
+            self._learn(belief, commit, answer)
+
+    def _commit_of(
+        self, belief: Belief, count: int, act: Act, sleep: int | None, read: bool, report: bool
+    ) -> Commit:
+        claim = belief.claim
+        rows: list[EventRow] = events(claim.seq, count)
+        if act is Act.FINISH:
+            rows.append(event(claim.seq + count + 1, "RunCompleted"))
+        consumed = claim.consumed
+        if read:
+            mail = self.do(self.world.mail(claim.key, consumed))
+            consumed += len(mail)
+        target = next((run.key for run in self.model.values() if run.key != claim.key), None)
+        return Commit(
+            claim.key,
+            claim.epoch,
+            claim.seq,
+            rows,
+            consumed,
+            act,
+            {Act.KEEP: "running", Act.PARK: "waiting", Act.FINISH: "completed"}[act],  # type: ignore[arg-type]
+            wake_at=None if sleep is None or act is not Act.PARK else self.now.after(sleep),
+            messages=[OutMessage(target, "report", b"\x01")] if report and target else (),
+        )
+
+    def _judge(self, belief: Belief, run: Run, commit: Commit, answer: Committed) -> None:
+        if belief.worker in self.fenced:
+            assert answer.code is Code.FENCED
+        elif run.owner != belief.worker or run.epoch != commit.epoch:
+            assert answer.code is Code.LOST
+        elif run.seq != commit.seq:
+            assert (answer.code, answer.seq) == (Code.OTHER_SEQ, run.seq)
+        else:
+            assert (answer.code, answer.seq) == (Code.APPLIED, run.seq + len(commit.events))
+            self._apply(run, commit)
+            assert answer.inbox_head == len(run.inbox)
+
+    def _apply(self, run: Run, commit: Commit) -> None:
+        run.history += [row.type for row in commit.events]
+        run.consumed, run.lost_owner = commit.consumed, None
+        if len(run.inbox) > run.consumed:
+            run.ready_at = self.now() if run.ready_at is None else min(run.ready_at, self.now())
+        else:
+            run.ready_at = commit.wake_at
+        if commit.act is Act.PARK:
+            run.owner, run.status = None, "waiting"
+        if commit.act is Act.FINISH:
+            run.end("completed")
+        for message in commit.messages:
+            target = self._by_key(message.to)
+            if target.open:
+                target.receive(message.name, self.now())
+
+    def _learn(self, belief: Belief, commit: Commit, answer: Committed) -> None:
+        belief.in_flight = None
+        if answer.code is Code.APPLIED and commit.act is Act.KEEP:
+            belief.claim = replace(belief.claim, seq=answer.seq, consumed=commit.consumed)
+        elif answer.code is Code.OTHER_SEQ:
+            run = self._by_key(belief.claim.key)
+            belief.claim = replace(belief.claim, seq=answer.seq, consumed=run.consumed)
+        else:
+            self.beliefs.remove(belief)
+
+    @precondition(lambda self: any(b.in_flight for b in self.beliefs))
+    @rule(data=st.data())
+    def probe(self, data: st.DataObject) -> None:
+        """A lost answer: while it is mine, the row's length is that of my durable events."""
+        belief = data.draw(st.sampled_from([b for b in self.beliefs if b.in_flight]))
+        run, claim = self._by_key(belief.claim.key), belief.claim
+        (answer,) = self.do(self.store.probe(belief.worker, [claim.key], [claim.epoch]))
+        mine = run.owner == belief.worker and run.epoch == claim.epoch
+        if belief.worker in self.fenced:
+            assert answer.code is Code.FENCED
+        else:
+            assert answer.code is (Code.OTHER_SEQ if mine else Code.LOST)
+        if answer.code is Code.OTHER_SEQ:
+            assert answer.seq == run.seq
+        assert belief.in_flight is not None
+        self._learn(belief, belief.in_flight, answer)
+
+    def _by_key(self, key: int) -> Run:
+        return next(run for run in self.model.values() if run.key == key)
+
+    # -- messages and orders
+
+    @rule(id=IDS, name=st.sampled_from("xyz"), key=st.sampled_from([None, "k1", "k2"]))
+    def deliver(self, id: str, name: str, key: str | None) -> None:
+        """I15: accepted once and in order, or refused to the sender."""
+        answer = self.do(self.world.deliver(id, name, key))
+        run = self.model.get(id)
+        if run is None:
+            assert (answer.number, answer.known) == (None, False)
+        elif key in run.keys:
+            assert answer.number == run.keys[key]
+        elif not run.open:
+            assert (answer.number, answer.known) == (None, True)
+        else:
+            assert answer.number == run.receive(name, self.now())
+            if key is not None:
+                run.keys[key] = answer.number
+
+    @rule(id=IDS)
+    def terminate(self, id: str) -> None:
+        """I18: the end is reached once."""
+        status = self.do(self.store.terminate(id, TERMINATED))
+        run = self.model.get(id)
+        if run is None:
+            assert status is None
+        elif run.open:
+            run.append(1, "RunTerminated")
+            run.end("terminated")
+            run.epoch += 1
+            assert status == "terminated"
+        else:
+            assert status == run.status
+
+    @rule(code=st.sampled_from(["code-1", "code-2"]))
+    def unblock(self, code: str) -> None:
+        held = [run for run in self.model.values() if run.hold and code != "code-1"]
+        assert self.do(self.store.unblock([self.lane], code, UNBLOCKED)) == len(held)
+        for run in held:
+            run.append(1, "Unblocked")
+            run.hold, run.recoveries, run.recovered_seq = 0, 0, run.seq
+            run.ready_at = max(min(run.ready_at or self.now(), self.now()), run.not_before)
+
+    # -- what must hold after every step
+
+    @invariant()
+    def rows_are_what_the_model_says(self) -> None:
+        """I1: histories are gapless and only grow. I30: the status is what the history makes it."""
+        for run in self.model.values():
+            assert self.do(self.world.types(run.id)) == run.history
+            row = self.do(self.world.run(run.id))
+            assert (row.key, row.status, row.seq) == (run.key, run.shown, run.seq)
+            assert (row.finished_at is None) == run.open
+            assert row.wake_at == (run.ready_at if run.owner is None else None)
+            assert row.last is not None
+            assert row.last.type == run.history[-1]
+            unread = [(n, name) for n, name in enumerate(run.inbox, 1) if n > run.consumed]
+            assert self.do(self.world.mail(run.key, run.consumed)) == unread
+
+    @invariant()
+    def every_open_run_has_somebody_or_something_to_wait_for(self) -> None:
+        """I13: it is owned by a worker with a row, ready, timed, held, or has no unread message."""
+        for run in self.model.values():
+            if not run.open or run.hold:
+                continue
+            if run.owner is not None:
+                assert run.owner in self.leases
+            elif run.ready_at is None:
+                assert len(run.inbox) == run.consumed
+
+    @invariant()
+    def owners_are_the_same(self) -> None:
+        """I17: a worker that lives keeps what it has, and nobody else has it."""
+        keys = [run.key for run in self.model.values()]
+        for worker in self.leases:
+            mine = {claim.key: claim for claim in self.do(self.store.adopt(worker, keys))}
+            assert set(mine) == {run.key for run in self._owned(worker)}
+            for run in self._owned(worker):
+                assert mine[run.key] == self._as_claim(run)

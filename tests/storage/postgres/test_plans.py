@@ -1,0 +1,151 @@
+"""The plans of hot statements: the right index, whether PostgreSQL knows the tables' sizes or not.
+
+A busy table that was small when last looked at is taken for one row. Plans must not depend on that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from durable.model.rows import Delivery
+from durable.storage.postgres import arrays, batches
+from tests.storage.postgres.players import LANE, Player, event, new_run, park, report, step
+
+TABLES = frozenset({"runs", "history", "inbox", "inbox_keys"})
+MANY = 20_000
+
+_FILL = f"""
+    insert into {{s}}.runs (id, lane, seq, created_at, ready_at, owner, epoch, status, finished_at)
+    select 'filled-' || n, 1 + n % 3, 1, now(),
+           case when n % 4 = 0 then now() - interval '1 s' when n % 4 = 1 then now() + interval '1 d' end,
+           case when n % 4 = 2 then 1 end, 1, case when n % 4 = 3 then 'completed' else 'waiting' end,
+           case when n % 4 = 3 then now() end
+      from generate_series(1, {MANY}) n;
+    insert into {{s}}.history (run_key, seq, at, type, data)
+    select key, 1, now(), 1, '' from {{s}}.runs where id like 'filled-%';
+    insert into {{s}}.inbox (run_key, n, name, data)
+    select key, 1, 'm', '' from {{s}}.runs where id like 'filled-%'"""
+
+
+class Planner(Player):
+    """Sees the plan of everything that it sends, inside functions too."""
+
+    plans: list[dict[str, Any]]
+
+    def watch(self) -> Planner:
+        self.plans = []
+        self("load 'auto_explain'")
+        for setting in (
+            "auto_explain.log_min_duration = 0",
+            "auto_explain.log_nested_statements = on",
+            "auto_explain.log_format = json",
+            "client_min_messages = log",
+        ):
+            self(f"set {setting}")
+        self.connection.add_notice_handler(self._keep)
+        return self
+
+    def _keep(self, notice: Any) -> None:
+        text = notice.message_primary or ""
+        if "plan:" in text:
+            self.plans.append(json.loads(text.partition("plan:")[2])["Plan"])
+
+    def scans(self) -> set[tuple[str, str, str]]:
+        """Every `(table, kind of scan, index)` on a table of ours since the last look."""
+        found = {scan for plan in self.plans for scan in _scans(plan) if scan[0] in TABLES}
+        self.plans.clear()
+        return found
+
+
+def _scans(node: dict[str, Any], table: str = "") -> Iterator[tuple[str, str, str]]:
+    table = node.get("Relation Name", table)
+    if "Scan" in node["Node Type"]:
+        index = node.get("Index Name", "")
+        where = table or _table_of(index)
+        if node["Node Type"] != "Bitmap Heap Scan":
+            yield where, node["Node Type"], index
+    for child in node.get("Plans", ()):
+        yield from _scans(child, table if node["Node Type"].startswith("Bitmap") else "")
+
+
+def _table_of(index: str) -> str:
+    return next((table for table in sorted(TABLES, key=len, reverse=True) if index.startswith(table)), "")
+
+
+@pytest.fixture(params=["unknown to the planner", "many rows", "few rows known"])
+def planner(request, store, durable_postgres, worker, keys) -> Iterator[Planner]:
+    player = Planner(store, durable_postgres)
+    player("alter table {s}.runs set (autovacuum_enabled = off)")
+    player("alter table {s}.history set (autovacuum_enabled = off)")
+    if request.param == "few rows known":
+        player("analyze")
+    if request.param != "few rows known":
+        for statement in _FILL.split(";"):
+            player(statement)
+    if request.param == "many rows":
+        player("analyze")
+    yield player.watch()
+    player.close()
+
+
+def test_a_batch_of_steps(planner, worker, keys):
+    assert planner.append(worker, *(step(key) for key in keys)) == [0, 0, 0, 0]
+    assert {(table, index) for table, _, index in planner.scans()} == {("runs", "runs_pkey")}
+
+
+def test_a_commit_in_full(planner, worker, keys):
+    child = new_run("kid", parent_key=keys[1], parent_cmd=1)
+    batch = [park(keys[0], consumed=0), step(keys[1], children=[child], messages=[report(keys[2])])]
+    assert planner.commit(worker, *batch) == [0, 0]
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used <= {("runs", "runs_pkey"), ("inbox", "inbox_pkey")}
+    assert planner.commit(worker, *batch, wait=True) == [2, 3]
+
+
+def test_a_claim(planner, worker, keys):
+    planner.claim(worker, 50)
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used == {("runs", "runs_ready"), ("runs", "runs_pkey")}
+
+
+def test_messages(planner, keys):
+    letters = [Delivery(f"run-{i % 4}", "m", b"", f"key-{i}") for i in range(20)]
+    planner(planner.texts.deliver, [None, *batches.delivery_arrays(letters)])
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used <= {
+        ("runs", "runs_pkey"),
+        ("runs", "runs_id"),
+        ("inbox_keys", "inbox_keys_pkey"),
+    }
+
+
+def test_a_reaper(planner, worker, keys):
+    planner.reap()
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used <= {("runs", "runs_owned")}
+
+
+def test_what_an_owner_polls(planner, worker, keys):
+    both = [arrays.int8s(keys), arrays.int8s([0] * len(keys))]
+    planner(planner.texts.owned, [worker, None])
+    planner(planner.texts.next_due, [arrays.int4s([planner.lanes[LANE]])])
+    planner(planner.texts.load, both)
+    planner(planner.texts.inbox, both)
+    kinds = {kind for _, kind, _ in planner.scans()}
+    assert "Seq Scan" not in kinds
+
+
+def test_waiting_for_results(planner, keys):
+    planner(planner.texts.finished, [arrays.long_texts(["run-0", "filled-3"])])
+    planner(planner.texts.existing, [arrays.long_texts(["run-0", "filled-3"])])
+    assert not any("Seq" in kind for table, kind, _ in planner.scans() if table == "history")
+
+
+def test_terminate(planner, keys):
+    assert planner.terminate("run-0") == "terminated"
+    assert event(1).seq
+    assert not any(kind == "Seq Scan" for _, kind, _ in planner.scans())
