@@ -28,6 +28,8 @@ T = TypeVar("T")
 _CHUNK: Final = 65_536
 _ENCRYPTION_REQUESTS: Final = frozenset({80877103, 80877104})
 """Codes with which a client asks for TLS or GSSAPI: refused, so that the proxy can read along."""
+_END_SECONDS: Final = 5.0
+"""How long connections that were cut may take to end."""
 _CANCEL_REQUEST: Final = 80877102
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends a reset instead of an orderly end."""
@@ -215,9 +217,8 @@ class Proxy:
         self._reset("")
         mine = asyncio.current_task()
         others = [task for task in asyncio.all_tasks() if task is not mine]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        if others:
+            await asyncio.wait(others, timeout=_END_SECONDS)
 
     def _reset(self, application: str) -> int:
         chosen = [one for one in self._sessions if one.application.startswith(application)]

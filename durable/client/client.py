@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 
 from durable.client.handle import Handle
 from durable.client.ids import checked_id, new_id
+from durable.client.later import refuse
 from durable.client.patience import patiently
 from durable.client.reading import detail_of, event_of, run_of
 from durable.client.results import End, Results
@@ -29,7 +30,7 @@ from durable.model.history import RunStarted, RunTerminated
 from durable.model.lifecycle import FINAL, OPEN, RunStatus
 from durable.model.payload import ANY
 from durable.model.records import HistoryEvent, Listing, Page, Run, RunDetail
-from durable.model.rows import Lane, NewRun, RunFilter, RunRow, Started
+from durable.model.rows import Lane, MigrationStep, NewRun, RunFilter, RunRow, Started
 from durable.model.runnable import Runnable
 from durable.model.scope import in_workflow
 from durable.model.wire import EventRow, decode_event, encode_event
@@ -41,25 +42,6 @@ R = TypeVar("R")
 OnConflict: TypeAlias = Literal["return_existing", "raise", "restart"]
 """What starting an id does that a run has already."""
 
-NOT_BUILT = {
-    **dict.fromkeys(
-        ("send_event", "send_events", "publish", "pending_events", "cancel_wait"), "events"
-    ),
-    **dict.fromkeys(("provide_input", "pending_inputs"), "human input"),
-    **dict.fromkeys(("cancel", "terminate", "pause", "resume"), "cancelling and pausing runs"),
-    **dict.fromkeys(("retry", "fork"), "retrying and forking runs"),
-    **dict.fromkeys(("children",), "children"),
-    **dict.fromkeys(("state",), "state of runs"),
-    **dict.fromkeys(("request",), "requests"),
-    **dict.fromkeys(("stream", "watch"), "live topics"),
-    **dict.fromkeys(("enqueue",), "jobs"),
-    **dict.fromkeys(("workflows", "workers"), "the catalogue"),
-    "cleanup": "retention",
-    "schedules": "schedules",
-    "queues": "queue administration",
-    "flows": "flows",
-    "secrets": "secrets",
-}
 HISTORY_PAGE = 1_000
 """History events in one page."""
 
@@ -124,6 +106,11 @@ class Client:
             self._open = False
             self._results.close()
             await self.storage.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be used."""
+        return self._open
 
     async def migrate(self, *, to: int | None = None) -> None:
         """Bring the schema to its newest step, or to step `to`. Needs no open client."""
@@ -451,12 +438,11 @@ class Client:
         return await patiently(self.clock, self.storage.worker_names) if rows else {}
 
     def __getattr__(self, name: str) -> Any:
-        feature = NOT_BUILT.get(name)
-        if feature is None:
-            message = f"a client has no {name!r}"
-            raise AttributeError(message)
-        message = f"client.{name}: {feature} cannot be used yet"
-        raise NotImplementedError(message)
+        raise refuse("client", name)
+
+    async def migrations(self) -> Sequence[MigrationStep]:
+        """The steps of the schema, and which of them the database has. Needs no open client."""
+        return await self.storage.migrations()
 
     # -- what handles and workers ask of their client
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from durable.client.later import refuse
 from durable.errors import (
     RunCancelled,
     RunFailed,
@@ -19,7 +20,6 @@ from durable.model.payload import ANY
 from durable.model.wire import EventRow, decode_event
 
 if TYPE_CHECKING:
-    from durable.client.client import Client
     from durable.model.lifecycle import RunStatus
     from durable.model.records import RunDetail
     from durable.model.runnable import Runnable
@@ -29,11 +29,19 @@ _RUN_TIMEOUT = f"{RunTimeout.__module__}:{RunTimeout.__qualname__}"
 _WARN_AFTER_SECONDS = 5.0
 
 
+class Runs(Protocol):
+    """The client, as a handle sees it."""
+
+    async def ended(self, run_id: str) -> tuple[RunStatus, EventRow]: ...
+    async def unserved(self, run_id: str) -> str | None: ...
+    async def get(self, id: str, /, *, steps: bool = True, logs: bool = False) -> RunDetail: ...
+
+
 class Handle(Generic[R_co]):
     """A run by its id. Cheap; holds no connection."""
 
     def __init__(
-        self, client: Client, run_id: str, runnable: Runnable[Any, R_co] | None, *, created: bool
+        self, client: Runs, run_id: str, runnable: Runnable[Any, R_co] | None, *, created: bool
     ) -> None:
         self.id = run_id
         self.created = created
@@ -95,14 +103,7 @@ class Handle(Generic[R_co]):
         return await self._client.get(self.id, steps=steps, logs=logs)
 
     def __getattr__(self, name: str) -> Any:
-        from durable.client.client import NOT_BUILT  # noqa: PLC0415  one table for both
-
-        feature = NOT_BUILT.get(name)
-        if feature is None:
-            message = f"a handle has no {name!r}"
-            raise AttributeError(message)
-        message = f"handle.{name}: {feature} cannot be used yet"
-        raise NotImplementedError(message)
+        raise refuse("handle", name)
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"

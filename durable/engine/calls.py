@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from durable.model.commands import Site
@@ -12,7 +12,7 @@ from durable.model.commands import Site
 class Call(Coroutine[Any, Any, Any]):
     """One use of a verb. Nothing happens, and no command number is taken, until it is awaited."""
 
-    __slots__ = ("_arguments", "_begin", "_calls", "_iterator", "code", "line")
+    __slots__ = ("_arguments", "_begin", "_calls", "_iterator", "_taken", "code", "line")
 
     def __init__(
         self,
@@ -26,38 +26,49 @@ class Call(Coroutine[Any, Any, Any]):
         self._calls = calls
         self._begin = begin
         self._arguments = arguments
+        # A future's iterator or a generator's wrapper: both have send, throw and close.
         self._iterator: Any = None
+        self._taken = False
         calls[self] = None
 
     @property
     def site(self) -> Site:
         return Site(self.code, self.line)
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        if self._iterator is not None:
+    def take(self) -> None:
+        """It is awaited, or becomes a task; `RuntimeError` when either had happened before."""
+        if self._taken:
             message = f"the call at {self.site} was awaited already: make a new one"
             raise RuntimeError(message)
+        self._taken = True
         self._calls.pop(self, None)
+
+    def _start(self) -> Any:
         iterator = self._begin(self, *self._arguments).__await__()
         self._iterator = iterator
-        return iterator  # type: ignore[no-any-return]
+        return iterator
+
+    def __await__(self) -> Any:
+        self.take()
+        return self._start()
 
     def send(self, value: Any, /) -> Any:
         iterator = self._iterator
         if iterator is None:
-            iterator = self.__await__()
+            self._calls.pop(self, None)  # by hand: neither awaited nor made a task
+            iterator = self._start()
         return iterator.send(value)
 
     def throw(self, *args: Any) -> Any:
         if self._iterator is None:
             # Cancelled before it began: it never becomes a command.
             self._calls.pop(self, None)
-            self._iterator = iter(())
+            self._taken = True
             raise args[0] if len(args) == 1 else args[1] or args[0]
         return self._iterator.throw(*args)
 
     def close(self) -> None:
         self._calls.pop(self, None)
-        close = getattr(self._iterator, "close", None)
-        if close is not None:
-            close()
+        self._taken = True
+        if self._iterator is not None:
+            self._iterator.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from durable.clock import SECOND, to_datetime, to_micros
 from durable.engine.calls import Call
@@ -21,8 +22,9 @@ from durable.model.scope import ACTIVATION
 from durable.model.steps import Step, as_step
 
 if TYPE_CHECKING:
-    from durable.engine.instance import Instance
     from durable.engine.loop import WorkflowLoop
+    from durable.model.commands import Command
+    from durable.model.history import RunStarted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,14 +55,30 @@ _NOT_BUILT = {
 }
 
 
+class Host(Protocol):
+    """The run, as its context sees it."""
+
+    run_id: str
+    now: int
+    length: int
+    calls: dict[Call, None]
+    started: RunStarted | None
+
+    def emit(self, command: Command) -> None: ...
+    def start_step(self, command: RunStep) -> Awaitable[Any]: ...
+
+
 class WorkflowLog(logging.LoggerAdapter[logging.Logger]):
     """`ctx.log`: silent on replay, and written only once what led to a line is durable."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Host) -> None:
         super().__init__(logging.getLogger("durable.workflow"), {"run_id": instance.run_id})
         self._instance = instance
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if kwargs.get("exc_info") is True:
+            # Written later, when this exception is not being handled any more.
+            kwargs["exc_info"] = sys.exception()
         self._instance.emit(WriteLog(level, msg, args, kwargs))
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: ARG002, N802  the worker's logger decides, later
@@ -75,7 +93,7 @@ class WorkflowLog(logging.LoggerAdapter[logging.Logger]):
 class Context:
     """What a workflow function gets as its first argument."""
 
-    def __init__(self, instance: Instance, loop: WorkflowLoop) -> None:
+    def __init__(self, instance: Host, loop: WorkflowLoop) -> None:
         self._instance = instance
         self._loop = loop
         self._random: Random | None = None

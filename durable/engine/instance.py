@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,8 @@ from durable.engine.calls import Call
 from durable.engine.context import Context
 from durable.engine.loop import LoopTimer, WorkflowLoop
 from durable.engine.operations import Operation, OperationFuture, StepOperation, TimerOperation
-from durable.engine.replay import Recorded, check
-from durable.engine.sites import user_site
+from durable.engine.replay import Recorded, check, other_arguments
+from durable.engine.sites import user_site, where
 from durable.errors import NondeterminismError, NotAwaited
 from durable.model import history
 from durable.model.commands import (
@@ -22,6 +23,7 @@ from durable.model.commands import (
     CompleteRun,
     FailRun,
     RunStep,
+    Site,
     StartTimer,
     WriteLog,
 )
@@ -53,6 +55,8 @@ class Instance:
         self.finished = False
         self.issued = 0
         """Commands issued so far: the newest command number."""
+        self.warnings: list[str] = []
+        """What a replay met that does not stop the run but should be told."""
         self.calls: dict[Call, None] = {}
         """Calls that were created and not awaited yet."""
         self._open: dict[int, Operation] = {}
@@ -88,9 +92,18 @@ class Instance:
 
     def _on_started(self, event: history.RunStarted) -> None:
         self.started = event
-        context = contextvars.copy_context()
+        input = self._decode_input(event)
+        # An empty context: what the worker's own context holds is not the same on every replay.
+        context = contextvars.Context()
         context.run(ACTIVATION.set, Context(self, self._loop))
-        self._main = self._loop._make_task(self._run(event), context=context)  # noqa: SLF001  main task
+        self._main = self._loop._make_task(self._run(input), context=context)  # noqa: SLF001  main task
+
+    def _decode_input(self, event: history.RunStarted) -> tuple[Any, ...]:
+        """What the function gets after its context; `PayloadError` blocks the run, it does not fail it."""
+        workflow = self.workflow
+        if not workflow.takes_input:
+            return ()
+        return (workflow.input.decode(event.input, f"input of workflow {workflow.name}"),)
 
     def _on_step_completed(self, event: history.StepCompleted) -> None:
         operation = self._end(event)
@@ -132,7 +145,11 @@ class Instance:
             raise NondeterminismError(message)
 
     def _match(self, event: Recorded) -> Operation:
-        return check(self.run_id, event, self._open.get(event.cmd), self.issued)
+        found = check(self.run_id, event, self._open.get(event.cmd), self.issued)
+        warning = other_arguments(self.run_id, event, found)
+        if warning is not None:
+            self.warnings.append(warning)
+        return found
 
     def _end(self, event: Recorded) -> Operation:
         operation = self._match(event)
@@ -162,12 +179,14 @@ class Instance:
             self.emit(CancelStep(operation.cmd))
 
     def start_timer(self, timer: LoopTimer) -> None:
-        self.issued += 1
-        timer.cmd = self.issued
+        """Ask for a timer; `timer.cmd` is filled in here."""
         if self._discarded or self.started is None:
             return
-        due = self.started.at + round(timer.when() * _MICROSECONDS)
-        command = StartTimer(timer.cmd, _timer_name(timer), due, user_site(2))
+        due = min(self.started.at + _micros(timer.when()), _NEVER)
+        self.issued += 1
+        timer.cmd = self.issued
+        site = user_site(2, _BORDER) or Site(self.workflow.fn.__code__, 0)
+        command = StartTimer(timer.cmd, _timer_name(timer), due, site)
         self._open[timer.cmd] = TimerOperation(command, timer)
         self._commands.append(command)
 
@@ -183,10 +202,10 @@ class Instance:
 
     # -- the function itself
 
-    async def _run(self, started: history.RunStarted) -> None:
+    async def _run(self, input: tuple[Any, ...]) -> None:
         ending: Command
         try:
-            ending = CompleteRun(await self._call(started))
+            ending = CompleteRun(await self._call(input))
         except BaseException as error:
             if self._discarded:
                 raise
@@ -196,17 +215,15 @@ class Instance:
             if unawaited is not None:
                 ending = FailRun(encode_failure(failure_of(unawaited)))
         await self._cancel_rest(warn=isinstance(ending, CompleteRun))
+        await self._loop.close_generators()
+        for context in self._loop.unretrieved():
+            self.report(context)
         self.finished = True
         self.emit(ending)
 
-    async def _call(self, started: history.RunStarted) -> bytes:
+    async def _call(self, input: tuple[Any, ...]) -> bytes:
         workflow = self.workflow
-        context = ACTIVATION.get()
-        if workflow.takes_input:
-            value = workflow.input.decode(started.input, f"input of workflow {workflow.name}")
-            result = await workflow.fn(context, value)
-        else:
-            result = await workflow.fn(context)
+        result = await workflow.fn(ACTIVATION.get(), *input)
         return workflow.result.encode(result, f"result of workflow {workflow.name}")
 
     def _never_awaited(self) -> NotAwaited | None:
@@ -226,9 +243,12 @@ class Instance:
         for task in rest:
             if warn:
                 text = "run %s returned while %s was pending: it was cancelled"
-                self.emit(WriteLog(_WARNING, text, (self.run_id, task.get_name()), {}))
+                self.emit(WriteLog(_WARNING, text, (self.run_id, where(task)), {}))
             task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        while rest := [task for task in rest if not task.done()]:
+            # The run is over whatever becomes of its main task: somebody may have cancelled that too.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait(rest)
 
 
 _HANDLERS: dict[type[history.Event], Callable[[Instance, Any], None]] = {
@@ -240,6 +260,15 @@ _HANDLERS: dict[type[history.Event], Callable[[Instance, Any], None]] = {
     history.RunCompleted: Instance._on_end,  # noqa: SLF001
     history.RunFailed: Instance._on_end,  # noqa: SLF001
 }
+
+
+_BORDER = Instance.apply.__code__
+_NEVER = 253_402_300_799_000_000
+"""The end of the year 9999: the latest that any timer is due."""
+
+
+def _micros(seconds: float) -> int:
+    return _NEVER if seconds > _NEVER / _MICROSECONDS else round(seconds * _MICROSECONDS)
 
 
 def _timer_name(timer: LoopTimer) -> str:

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
-import asyncio.tasks
 import contextlib
 import contextvars
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Iterator
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from durable.errors import NotAllowedInWorkflow
-
-T = TypeVar("T")
+from durable.engine.calls import Call
+from durable.engine.forbidden import refusals
+from durable.engine.numbered import (
+    WorkflowFuture,
+    WorkflowTask,
+    as_completed_of,
+    in_their_order,
+    number_gathering,
+)
 
 
 class Host(Protocol):
@@ -80,35 +85,6 @@ class LoopTimer(Ready):
             self._host.cancel_timer(self)
 
 
-class WorkflowFuture(asyncio.Future[T]):
-    """A future that hashes by its number."""
-
-    def __init__(self, *, loop: WorkflowLoop) -> None:
-        self.number = loop.next_number()
-        super().__init__(loop=loop)
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class WorkflowTask(asyncio.Task[T]):
-    """A task that hashes by its number."""
-
-    def __init__(
-        self,
-        coro: Coroutine[Any, Any, T],
-        *,
-        loop: WorkflowLoop,
-        name: str | None = None,
-        context: contextvars.Context | None = None,
-    ) -> None:
-        self.number = loop.next_number()
-        super().__init__(coro, loop=loop, name=name or f"Task-{self.number}", context=context)
-
-    def __hash__(self) -> int:
-        return self.number
-
-
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """The event loop of one run."""
 
@@ -118,9 +94,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._time = 0.0
         self._numbers = 0
         self._closed = False
-        self._in_order: tuple[object, dict[int, asyncio.Task[Any]]] | None = None
+        self._in_order: tuple[FrameType, dict[int, asyncio.Task[Any]]] | None = None
         self.tasks: dict[WorkflowTask[Any], None] = {}
         """Tasks that are not done, in the order in which they were made."""
+        self._failed: list[asyncio.Future[Any]] = []
+        self._generators: dict[AsyncGenerator[Any, Any], None] = {}
 
     def next_number(self) -> int:
         self._numbers += 1
@@ -133,13 +111,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def run_until_idle(self) -> None:
         """Run everything that is ready, as the running loop of this thread."""
+        self._inside(self._drain)
+
+    def _inside(self, act: Callable[[], None]) -> None:
+        """Do something as the running loop of this thread, which may be running another one."""
         outer = asyncio.events._get_running_loop()  # noqa: SLF001  the nested loop needs it
         task = _suspend_current_task(outer)
         hooks = sys.get_asyncgen_hooks()
         asyncio.events._set_running_loop(self)  # noqa: SLF001
-        sys.set_asyncgen_hooks(firstiter=_ignore_generator, finalizer=_ignore_generator)
+        sys.set_asyncgen_hooks(firstiter=self._keep_generator, finalizer=_ignore_generator)
         try:
-            self._drain()
+            act()
         finally:
             sys.set_asyncgen_hooks(*hooks)
             asyncio.events._set_running_loop(outer)  # noqa: SLF001
@@ -165,18 +147,62 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def discard(self) -> None:
         """Drop everything. From here on nothing of this loop has any effect."""
         self._closed = True
+        self._inside(self._close_tasks)
+        for failed in self._failed:
+            failed._log_traceback = False  # noqa: SLF001
+        self._failed.clear()
+        self._generators.clear()
         self._ready.clear()
-        outer = asyncio.events._get_running_loop()  # noqa: SLF001
-        task = _suspend_current_task(outer)
-        asyncio.events._set_running_loop(self)  # noqa: SLF001
-        try:
-            for pending in self.tasks:
-                _close_task(pending)
-        finally:
-            asyncio.events._set_running_loop(outer)  # noqa: SLF001
-            _resume_current_task(outer, task)
-        self.tasks.clear()
-        self._ready.clear()
+
+    def _close_tasks(self) -> None:
+        while self.tasks:  # what is closed may make new ones
+            task = next(iter(self.tasks))
+            del self.tasks[task]
+            _close_task(task)
+
+    # -- what asyncio leaves to chance
+
+    def _keep_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """An async generator has begun.
+
+        It is kept until it, or the run, has ended: the garbage collector would finish it at a time that
+        cannot be replayed.
+        """
+        kept = self._generators
+        kept[generator] = None
+        if len(kept) % 64 == 0:
+            for ended in [one for one in kept if getattr(one, "ag_frame", None) is None]:
+                del kept[ended]
+
+    async def close_generators(self) -> None:
+        """Finish the async generators that were left before their end, as `asyncio.run` does."""
+        while self._generators and not self._closed:
+            generator = next(iter(self._generators))
+            del self._generators[generator]
+            try:
+                await generator.aclose()
+            except BaseException as error:
+                if self._closed:
+                    raise
+                message = "an async generator raised while it was closed"
+                self.call_exception_handler({"message": message, "exception": error})
+
+    def unretrieved(self) -> Iterator[dict[str, Any]]:
+        """Exceptions that nobody has asked for; asyncio tells of them whenever their task is collected."""
+        for future in self._failed:
+            if future._log_traceback:  # noqa: SLF001
+                name = future.get_name() if isinstance(future, asyncio.Task) else "gather"
+                yield {
+                    "message": f"nobody retrieved the exception of {name}",
+                    "exception": future.exception(),
+                }
+        self._failed.clear()
+
+    def _note_failure(self, future: asyncio.Future[Any]) -> None:
+        if future._log_traceback:  # noqa: SLF001
+            self._failed.append(future)
+            if len(self._failed) % 64 == 0:
+                self._failed = [one for one in self._failed if one._log_traceback]  # noqa: SLF001
 
     # -- asyncio's own vocabulary
 
@@ -231,54 +257,39 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def _make_task(
         self, coro: Any, name: str | None = None, context: contextvars.Context | None = None
     ) -> WorkflowTask[Any]:
-        task = WorkflowTask(coro, loop=self, name=name, context=context)
+        if isinstance(coro, Call):
+            coro.take()
+        task: WorkflowTask[Any] = WorkflowTask(coro, loop=self, name=name, context=context)
         self.tasks[task] = None
         task.add_done_callback(self._forget)
         return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self.tasks.pop(task, None)  # type: ignore[call-overload]
+        self._note_failure(task)
 
     def _tasks_in_order(self, coro: object) -> asyncio.Task[Any] | None:
         """The task of `coro` when `asyncio.as_completed` makes it.
 
-        `as_completed` walks over a *set* of bare coroutines, which is ordered by address. Its caller's
-        list is still there, in its frame: the tasks of all of them are made at once, in that order.
+        `as_completed` walks over a *set* of bare coroutines, which is ordered by address. So when it makes
+        the first task, those of all coroutines in the list that it was given are made, in that order.
         """
-        frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  create_task's caller
-        assert frame is not None
-        if frame.f_code not in _ENSURE_FUTURE:
+        asker = as_completed_of(3)
+        if asker is None:
             return None
-        awaited: object = None
-        for _ in range(4):
-            if frame is None:
-                return None
-            if frame.f_code in _AS_COMPLETED:
-                awaited = frame.f_locals.get("fs", frame.f_locals.get("aws"))
-                break
-            frame = frame.f_back
-        else:
-            return None
-        if not isinstance(awaited, (list, tuple, dict, set, frozenset, deque)) or isinstance(
-            awaited, (set, frozenset)
-        ):
-            message = (
-                "asyncio.as_completed over a set or an iterator of coroutines has no order that could be "
-                "replayed: give it a list"
-            )
-            raise NotAllowedInWorkflow(message)
-        if self._in_order is None or self._in_order[0] is not frame:
-            made: dict[int, asyncio.Task[Any]] = {}
-            for item in awaited:
-                if asyncio.iscoroutine(item) and id(item) not in made:
-                    made[id(item)] = self._make_task(item)
-            self._in_order = (frame, made)
+        if self._in_order is None or self._in_order[0] is not asker:
+            coroutines = in_their_order(asker)
+            self._in_order = asker, {id(item): self._make_task(item) for item in coroutines}
         task = self._in_order[1].pop(id(coro))
         if not self._in_order[1]:
             self._in_order = None
         return task
 
     def get_debug(self) -> bool:
+        # Every future asks for this while it is made.
+        gathering = number_gathering(self, 2)
+        if gathering is not None:
+            gathering.add_done_callback(self._note_failure)
         return False
 
     def set_debug(self, enabled: bool) -> None:
@@ -294,7 +305,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return None
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not self._closed:
+        # What finalizers tell of comes whenever the garbage collector likes: see `unretrieved`.
+        if (
+            not self._closed
+            and "future" not in context
+            and "was destroyed" not in context["message"]
+        ):
             self._host.report(context)
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
@@ -309,8 +325,18 @@ def _close_task(task: WorkflowTask[Any]) -> None:
     """Close the coroutine of a task that will never run again; what it raises on the way out is nobody's."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
     coroutine: Any = task.get_coro()
-    with contextlib.suppress(BaseException):  # a discarded instance has no voice
-        coroutine.close()
+    for _ in range(_MOST_CLOSINGS):
+        with contextlib.suppress(BaseException):  # a discarded instance has no voice
+            task.context.run(coroutine.close)
+        if getattr(coroutine, "cr_frame", None) is None:
+            return
+        # An `await` in its cleanup: that is where the next exception goes.
+    _STUBBORN.append(coroutine)
+
+
+_MOST_CLOSINGS = 100
+_STUBBORN: list[object] = []
+"""Coroutines that go on whatever is raised in them: kept, as collecting them would run them once more."""
 
 
 if sys.version_info >= (3, 12):
@@ -332,40 +358,5 @@ else:
         pass
 
 
-def _codes(*functions: object) -> frozenset[Any]:
-    return frozenset(code for fn in functions if (code := getattr(fn, "__code__", None)))
-
-
-_ENSURE_FUTURE = _codes(asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None))
-_AS_COMPLETED = _codes(
-    asyncio.as_completed,
-    getattr(getattr(asyncio.tasks, "_AsCompletedIterator", None), "__init__", None),
-)
-
-_ADVICE = {
-    "run_in_executor": "threads cannot be replayed: make it a step, a sync step runs in a thread",
-    "call_soon_threadsafe": "other threads cannot reach into a workflow: send it an event",
-    "subprocess_exec": "a subprocess belongs into a step",
-    "subprocess_shell": "a subprocess belongs into a step",
-    "add_signal_handler": "signals belong to the worker's process",
-    "run_forever": "the worker drives the workflow",
-    "run_until_complete": "await it",
-    "stop": "return from the workflow function",
-    "close": "return from the workflow function",
-}
-
-
-def _forbid(name: str) -> Callable[..., Any]:
-    advice = _ADVICE.get(name, "input and output belong into a step")
-
-    def refuse(_self: WorkflowLoop, *_args: object, **_kwargs: object) -> Any:
-        message = f"{name}() in a workflow: {advice}"
-        raise NotAllowedInWorkflow(message)
-
-    refuse.__name__ = name
-    return refuse
-
-
-for _name, _member in vars(asyncio.AbstractEventLoop).items():
-    if callable(_member) and not _name.startswith("__") and _name not in vars(WorkflowLoop):
-        setattr(WorkflowLoop, _name, _forbid(_name))
+for _name, _refuse in refusals(known=vars(WorkflowLoop)).items():
+    setattr(WorkflowLoop, _name, _refuse)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from durable.engine.loop import LoopTimer, WorkflowFuture, WorkflowLoop
+from durable.engine.loop import LoopTimer, WorkflowLoop
+from durable.engine.numbered import WorkflowFuture
 from durable.errors import Failure, StepFailed, StepTimeout
 from durable.model.commands import RunStep, Site, StartTimer
 from durable.model.failure import decode_failure, rebuild

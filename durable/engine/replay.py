@@ -8,6 +8,7 @@ from durable.engine.operations import Operation, StepOperation
 from durable.errors import NondeterminismError
 from durable.model.commands import Site
 from durable.model.history import Kind
+from durable.model.steps import Fingerprint
 
 
 class Recorded(Protocol):
@@ -39,17 +40,30 @@ def check(run_id: str, event: Recorded, found: Operation | None, issued: int) ->
             "removed or swapped"
         )
         raise _mismatch(run_id, event, _describe(found), cause)
-    if isinstance(found, StepOperation) and not _same_arguments(event, found):
+    if _fingerprint_mode(event, found) == "strict":
         code = f"{_describe(found)} with other arguments"
         raise _mismatch(run_id, event, code, "an argument changed, or calls were swapped")
     return found
 
 
-def _same_arguments(event: Recorded, found: StepOperation) -> bool:
+def other_arguments(run_id: str, event: Recorded, found: Operation) -> str | None:
+    """The warning that a step with `fingerprint="warn"` asks for when its arguments are not the recorded ones."""
+    if _fingerprint_mode(event, found) != "warn":
+        return None
+    return (
+        f"run {run_id}: at command {event.cmd} the code asks for {_describe(found)} with other arguments "
+        "than its history has; the recorded result is used"
+    )
+
+
+def _fingerprint_mode(event: Recorded, found: Operation) -> Fingerprint:
+    """What the step wants to be done about its arguments; "ignore" where they are the recorded ones."""
+    if not isinstance(found, StepOperation):
+        return "ignore"
     recorded = getattr(event, "fingerprint", None)
     if recorded is None or recorded == found.command.fingerprint:
-        return True
-    return found.command.step.fingerprint != "strict"
+        return "ignore"
+    return found.command.step.fingerprint
 
 
 def _describe(operation: Operation) -> str:

@@ -99,7 +99,7 @@ def _jsonable(value: Any) -> Any:
         raise Refused(message)
     written: Any = _written(value)
     if type(written) is kind:
-        message = f"{kind.__qualname__} has no form that can be stored"
+        message = f"{kind.__name__} has no form that can be stored"
         raise Refused(message)
     return written
 

@@ -127,7 +127,7 @@ def _changed(given: Any, read: Any) -> Refused:
     generic = getattr(kind, "__pydantic_generic_metadata__", {}).get("origin")
     if generic is not None and generic is other:
         return Refused(f"it is a {name}, but the annotation says {base}; annotate {name}")
-    if issubclass(kind, other):
+    if issubclass(kind, other) and _is_record(read):
         return Refused(
             f"it is a {name}, but the annotation says {base}, and what {name} adds would be lost;"
             f" annotate a union with a discriminator ({base} | {name}), or SerializeAsAny[{base}]"

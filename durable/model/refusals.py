@@ -47,8 +47,8 @@ def refusal(value: Any) -> Refused:
     if reason is not None:
         return Refused(reason)
     if is_annotatable(value):
-        return Refused(f"{kind.__qualname__} comes back as itself only by an annotation", kind)
-    return Refused(f"{kind.__qualname__} is no plain value and has no annotation", kind)
+        return Refused(f"{kind.__name__} comes back as itself only by an annotation", kind)
+    return Refused(f"{kind.__name__} is no plain value and has no annotation", kind)
 
 
 def is_secret(kind: type[Any]) -> bool:
@@ -76,7 +76,7 @@ def is_model(kind: type[Any]) -> bool:
 
 def _never(value: Any, kind: type[Any]) -> str | None:
     """The reason for what no annotation can help."""
-    name = kind.__qualname__
+    name = kind.__name__
     if kind.__module__.split(".")[0] == "durable":
         return f"a {name} cannot be stored: it belongs to this process"
     if inspect.isawaitable(value):

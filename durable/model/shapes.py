@@ -39,7 +39,7 @@ class PrimitiveShape(Shape):
         if type(value) in self._types:
             return lower(value)
         wanted = name_of(self._annotation)
-        reason = f"{shown(value)} is a {type(value).__qualname__}, but the annotation says {wanted}"
+        reason = f"{shown(value)} is a {type(value).__name__}, but the annotation says {wanted}"
         raise Refused(reason)
 
     @override

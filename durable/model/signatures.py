@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+import typing_extensions
+
 from durable.errors import DefinitionError
 from durable.model.refusals import class_of
 from durable.model.shape import ANY, Shape
@@ -123,9 +125,8 @@ def _shape(fn: Function, annotation: Any, what: str) -> Shape:
 
 
 def _is_unpacked(annotation: Any) -> bool:
-    return typing.get_origin(annotation) is typing.Unpack or isinstance(
-        annotation, typing.TypeVarTuple
-    )
+    unpacked = typing.get_origin(annotation) in (typing.Unpack, typing_extensions.Unpack)
+    return unpacked or isinstance(annotation, typing.TypeVarTuple)
 
 
 def _evaluated(fn: Function, annotation: Any, what: str, names: Names) -> Any:

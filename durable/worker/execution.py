@@ -42,7 +42,6 @@ WARN_HISTORY = 10_000
 
 
 _STEP_EVENTS = frozenset({history.StepCompleted, history.StepFailed})
-_ENDS = frozenset({history.RunCompleted, history.RunFailed})
 
 
 class Host(Protocol):
@@ -146,13 +145,18 @@ class Execution:
     def replay(self, rows: Sequence[EventRow]) -> None:
         """Bring the instance to the end of its durable history; `begin` starts what is still open then."""
         self.durable = rows[-1].seq
+        ending: CompleteRun | FailRun | None = None
         try:
             for row in rows:
-                self._replay_event(decode_event(row))
+                ending = self._replay_event(decode_event(row)) or ending
         except Exception as error:
             self._block(error)
+        else:
+            if ending is not None:
+                self._end(ending)
 
-    def _replay_event(self, event: history.Event) -> None:
+    def _replay_event(self, event: history.Event) -> CompleteRun | FailRun | None:
+        """Apply one event and note what is open; the end of the run, where the code reached it."""
         kind = type(event)
         if kind in _STEP_EVENTS:
             self._retries.pop(event.cmd, None)  # type: ignore[union-attr]
@@ -170,12 +174,17 @@ class Execution:
                 self._dues[command.cmd] = command  # type: ignore[union-attr, assignment]
             elif taken is CancelTimer:
                 self._dues.pop(command.cmd, None)  # type: ignore[union-attr]
-            elif taken is not WriteLog and kind not in _ENDS:
-                self._take(command, self.durable)
+            elif taken is WriteLog:
+                if self.durable == 1:  # nobody has driven it yet: this is no replay
+                    self.held.append((1, command))
+            else:
+                return command  # type: ignore[return-value]
+        return None
 
     def begin(self, lost_owner: int | None = None) -> None:
         """The run is ours: arm its timers and start what is due."""
         self._recovered_from = lost_owner
+        self.release()
         self.resume()
         self.host.dirty(self)
 

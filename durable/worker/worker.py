@@ -204,7 +204,10 @@ class Worker:
                 task.cancel()
 
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT, then drain; a second signal stops at once."""
+        """Work until SIGTERM or SIGINT, then drain; a second signal stops at once.
+
+        Opens the client, and closes it in the end, when nobody has opened it.
+        """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         entered = asyncio.current_task()
@@ -218,7 +221,10 @@ class Worker:
         for number in numbers:
             loop.add_signal_handler(number, signalled)
         try:
-            async with self:
+            async with contextlib.AsyncExitStack() as stack:
+                if not self._client.is_open:
+                    await stack.enter_async_context(self._client)
+                await stack.enter_async_context(self)
                 await stop.wait()
         finally:
             for number in numbers:

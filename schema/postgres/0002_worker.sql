@@ -124,7 +124,7 @@ begin
         select o.* from own o join locked l on l.key = o.key left join stuck s on s.src = o.key
          where l.owner = p_worker and l.epoch = o.epoch and l.seq = o.seq and s.src is null
            -- A run must not end before it has seen what was said to be seen (a cancel).
-           and not (o.act = 2 and l.control_head > o.consumed)),
+           and not (o.act = 2 and coalesce(l.control_head, 0) > o.consumed)),
     mail as materialized (
         select m.dst, m.name, m.data, row_number() over (partition by m.dst order by m.ord) as nth
           from sent m join ok on ok.key = m.src join locked l on l.key = m.dst

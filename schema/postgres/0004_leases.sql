@@ -73,7 +73,7 @@ begin
         back as (
             update {schema}.runs r
                set owner = null, lost_owner = r.owner, ready_at = v_now, recovered_seq = r.seq,
-                   recoveries = case when r.seq > r.recovered_seq then 1 else r.recoveries + 1 end,
+                   recoveries = case when r.seq > coalesce(r.recovered_seq, 0) then 1 else r.recoveries + 1 end,
                    hold = case when r.seq <= r.recovered_seq and r.recoveries >= p_max then 2 else r.hold end,
                    seq = case when r.seq <= r.recovered_seq and r.recoveries >= p_max
                               then r.seq + 1 else r.seq end,

@@ -21,3 +21,11 @@ def url(request: pytest.FixtureRequest) -> str:
 async def client(url: str) -> AsyncIterator[Client]:
     async with Client(url) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def parks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs park for any sleep, not only for those of a second and more."""
+    from durable.worker import execution
+
+    monkeypatch.setattr(execution, "KEEP_SECONDS", 0.0)

@@ -308,8 +308,11 @@ async def test_gather_of_whole_chains(client: Client) -> None:
 async def test_a_cancelled_step_leaves_no_trace_in_history(client: Client) -> None:
     stopped: list[str] = []
 
+    started = asyncio.Event()
+
     @step
     async def endless() -> None:
+        started.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -318,7 +321,7 @@ async def test_a_cancelled_step_leaves_no_trace_in_history(client: Client) -> No
     @workflow
     async def wf(ctx: Context) -> str:
         try:
-            async with asyncio.timeout(0.02):
+            async with asyncio.timeout(0.5):
                 await ctx.step(endless)
         except TimeoutError:
             return "gave up"
@@ -327,8 +330,7 @@ async def test_a_cancelled_step_leaves_no_trace_in_history(client: Client) -> No
     async with Worker(client, workflows=[wf]):
         handle = await client.start(wf)
         assert await handle.result(timeout=10) == "gave up"
-        while not stopped:
-            await asyncio.sleep(0)
+    assert stopped or not started.is_set()
     types = [event.type async for event in client.history(handle.id)]
     assert types == ["RunStarted", "TimerFired", "RunCompleted"]
 
@@ -338,8 +340,8 @@ async def test_a_sleeping_run_parks_says_for_what_and_goes_on(client: Client) ->
     async def wf(ctx: Context) -> datetime:
         await ctx.step(add, 1)
         before = ctx.now()
-        await ctx.sleep(1.3)
-        assert ctx.now() - before >= timedelta(seconds=1.3)
+        await ctx.sleep(0.3)
+        assert ctx.now() - before >= timedelta(seconds=0.3)
         return ctx.now()
 
     async with Worker(client, workflows=[wf]) as worker:
@@ -361,7 +363,7 @@ async def test_a_worker_without_a_cache_replays_to_the_same_end(client: Client) 
     async def wf(ctx: Context) -> tuple[int, float, uuid.UUID]:
         first = await ctx.step(add, 1)
         drawn, made = ctx.random.random(), ctx.uuid()
-        await ctx.sleep(1.1)
+        await ctx.sleep(0.05)
         second = await ctx.step(add, first)
         assert current_context() is ctx
         return second, drawn, made
@@ -500,7 +502,7 @@ async def test_values_keep_type_and_content_live_and_after_replay(client: Client
     @workflow
     async def wf(ctx: Context, point: Point) -> Point:
         moved = await ctx.step(echo, point, when, Decimal("1.10"), tags={"b", "a"})
-        await ctx.sleep(1.1)
+        await ctx.sleep(0.05)
         assert moved == Point(2, (1, 2, 3))
         return moved
 
@@ -541,7 +543,7 @@ async def test_logs_of_a_workflow_are_written_once(
     @workflow
     async def wf(ctx: Context) -> None:
         ctx.log.info("before %s", "sleep")
-        await ctx.sleep(1.1)
+        await ctx.sleep(0.05)
         ctx.log.warning("after")
 
     with caplog.at_level(logging.INFO, logger="durable.workflow"):

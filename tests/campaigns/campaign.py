@@ -23,6 +23,8 @@ from tests.campaigns.oracle import Oracle
 
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 """Server settings under which an acknowledged commit survives a crash."""
+SHOWN, LENGTH = 20, 2_000
+"""How many violations are printed, and how much of each."""
 STORES = ("sqlite", "postgres")
 
 
@@ -109,6 +111,13 @@ Play = Callable[[argparse.Namespace, str, Path], Awaitable[Report]]
 
 
 @contextmanager
+def place_for(name: str) -> Iterator[Path]:
+    """A directory for the ledger, the logs and the database file."""
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as place:
+        yield Path(place)
+
+
+@contextmanager
 def database(store: str, place: Path, **settings: str) -> Iterator[str]:
     """A fresh database in which nothing that was acknowledged may be lost."""
     if store == "sqlite":
@@ -139,8 +148,8 @@ def conclude(name: str, options: argparse.Namespace, playing: Awaitable[Report])
     report = asyncio.run(_awaited(playing))
     for text, number in report.logs.most_common():
         print(f"  log {number:6} x {text}")
-    for violation in report.violations[:50]:
-        print(f"  VIOLATION {violation}")
+    for violation in report.violations[:SHOWN]:
+        print(f"  VIOLATION {violation[:LENGTH]}")
     print(report.line(name, time.monotonic() - start), flush=True)
     return len(report.violations)
 

@@ -111,7 +111,7 @@ class WorkerProcess:
         return self._process.wait()
 
     async def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         self.signal(signal.SIGKILL)
         await self.gone()
 

@@ -109,11 +109,15 @@ async def single(ctx: Context, seed: int) -> int:
 # What the tests of a worker's life do: steps that last until a file says so.
 
 
+def _is_open(gate: str) -> bool:
+    return Path(gate).exists()
+
+
 @step
 async def wait_for(gate: str) -> str:
     """Lasts until the file `gate` is there."""
     with _recorded(1, 0):
-        while not Path(gate).exists():
+        while not _is_open(gate):
             await asyncio.sleep(GATE_POLL_SECONDS)
     return gate
 
@@ -122,7 +126,7 @@ async def wait_for(gate: str) -> str:
 def wait_in_thread(gate: str) -> str:
     """The same in a thread, which nobody can stop."""
     with _recorded(1, 0):
-        while not Path(gate).exists():
+        while not _is_open(gate):
             time.sleep(GATE_POLL_SECONDS)
     return gate
 

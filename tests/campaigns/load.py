@@ -57,6 +57,11 @@ class Load:
             if not await self._collect():
                 await asyncio.sleep(LOOK_SECONDS)
 
+    def expect(self, run_id: str, workflow: Any, seed: int) -> None:
+        """Others have started this run: see to its end."""
+        self.started.add(run_id)
+        self._open[run_id] = (workflow.name, seed)
+
     def close(self) -> None:
         """Start nothing more."""
         self._closing = True

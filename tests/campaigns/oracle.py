@@ -171,6 +171,6 @@ def _owners(rows: Sequence[EventRow]) -> list[str]:
         if isinstance(event, history.Recovered):
             gone.add(event.lost)
         elif owner and worker != owner:
-            found.append(f"event {row.seq} is by worker {worker}, before by {owner}, unsaid: {[(row.seq, row.type, row.at, row.cmd) for row in rows]}")
+            found.append(f"no Recovered between worker {owner} and {worker}: event {row.seq}")
         owner = worker
     return found

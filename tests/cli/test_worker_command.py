@@ -92,7 +92,8 @@ def test_a_module_that_cannot_be_imported_names_the_line(durable, tmp_path, monk
 
 @pytest.mark.slow
 @pytest.mark.crash
-def test_the_demo_loses_nothing_and_repeats_nothing(durable):
+def test_the_demo_loses_nothing_and_repeats_nothing(durable, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     shown = durable("demo", "--json").json
     assert shown["done"] == {"reserve": 1, "charge": 1, "pack": 1, "ship": 1}
     assert shown["run"]["status"] == "completed"

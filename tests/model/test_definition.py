@@ -233,7 +233,7 @@ def test_the_context_may_be_annotated_with_what_is_not_known_yet():
     async def bare(ctx, order: Order) -> None: ...
     async def checked(ctx: OnlyForCheckers, order: Order) -> None: ...
     async def anything(ctx: Any, order: Order) -> None: ...
-    async def later(ctx: NotYet, order: Order) -> None: ...  # type: ignore  # noqa: F821
+    async def later(ctx: NotYet, order: Order) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     for right in (bare, checked, anything, later):
         workflow(right).resolve()
@@ -307,4 +307,4 @@ def test_the_executor_of_a_job():
 
     assert "sync functions" in refused(asynchronous, job(executor="thread"))
     assert "at module level" in refused(local, job(executor="process"))
-    assert "executor= must be one of" in refused(local, job(executor="gpu"))  # type: ignore
+    assert "executor= must be one of" in refused(local, job(executor="gpu"))  # type: ignore[call-overload]

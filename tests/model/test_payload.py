@@ -325,7 +325,6 @@ def test_comes_back_with_the_same_type_and_content(annotation, value):
         (list[float], [1], [1.0]),
         (list[int], (1, 2), [1, 2]),
         (Base, {"x": "1"}, Base(x=1)),
-        (list[int], [Level.LOW], [1]),
         (dt.datetime, NOW.replace(tzinfo=zoneinfo.ZoneInfo("Asia/Tokyo")), None),
         (SerializeAsAny[Base], Sub(x=1, y=2), Base(x=1)),
     ],
@@ -385,6 +384,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (int, "abc", "'abc' is a str, but the annotation says int"),
     (str, Kind.A, "is a Kind, but the annotation says str"),
     (list[int], ["abc"], "does not fit list"),
+    (list[int], [Level.LOW], r"\[0\].*Level comes back as itself only"),
     (Any, CORO, "is an `await` missing"),
     (Any, GENERATOR, "make it a list"),
     (Any, len, "choose the function"),
@@ -424,11 +424,9 @@ def test_an_open_file_cannot_be_stored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "annotation", [bytearray, object.__class__(object), typing.Iterator[int], threading.Thread], ids=repr
+    "annotation", [bytearray, typing.Iterator[int], threading.Thread, sqlite3.Connection], ids=repr
 )
 def test_what_has_no_schema_is_a_definition_error(annotation):
-    if annotation is type:
-        pytest.skip("`type` has a schema")
     with pytest.raises(DefinitionError, match="cannot be stored"):
         shape_of(annotation).resolve()
     with pytest.raises(DefinitionError):
@@ -497,7 +495,7 @@ def test_too_large_values_name_place_size_and_limit():
 def test_json_of_foreign_clients_is_read_by_the_annotation(annotation, text, value):
     read = shape_of(annotation).decode(b"\x02" + text, WHERE)
     assert type(read) is type(value)
-    assert repr(read) == repr(value)
+    assert read == value or math.isnan(value)
 
 
 def test_what_older_code_wrote_is_read_lax():

@@ -91,9 +91,7 @@ async def test_awaiting_a_listing_gives_one_page():
 
 async def test_walking_a_listing_gives_everything_page_by_page():
     asked: list[str | None] = []
-    seen = []
-    async for item in listing(3, asked):
-        seen.append((item, len(asked)))
+    seen = [(item, len(asked)) async for item in listing(3, asked)]
     assert seen == [(0, 1), (1, 1), (10, 2), (11, 2), (20, 3), (21, 3)]
     assert asked == [None, "1", "2"]
     assert [item async for item in listing(3, [], after="1")] == [10, 11, 20, 21]

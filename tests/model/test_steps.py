@@ -282,9 +282,11 @@ def test_a_timeout_is_a_length_of_time(timeout: Any):
 
 
 def test_unknown_options_are_refused():
-    for misspelt in (lambda: step(plain, timout=3), lambda: charge.options(timout=3)):  # type: ignore
-        with pytest.raises(TypeError, match="timout"):
-            misspelt()
+    misspelt: Any = {"timout": 3}
+    with pytest.raises(TypeError, match="timout"):
+        step(plain, **misspelt)
+    with pytest.raises(TypeError, match="timout"):
+        charge.options(**misspelt)
 
 
 # -- options for one place of use

@@ -4,7 +4,8 @@
 `type: ignore` for the error that mypy shall find; both checkers report an ignore that is not needed.
 Lines that need a feature which is not built yet stand in `waiting.txt`, and leave it once they hold.
 
-    python -m tests.typing.check
+    python -m tests.typing.check             everything holds, or what does not
+    python -m tests.typing.check --refused   the lines that are refused now, as `waiting.txt` has them
 """
 
 from __future__ import annotations
@@ -108,7 +109,12 @@ def problems(complaints: list[Complaint]) -> Iterator[str]:
 
 def main() -> int:
     """Print what is wrong; 1 if anything is."""
-    found = list(problems([*mypy(), *pyright()]))
+    complaints = [*mypy(), *pyright()]
+    if "--refused" in sys.argv:
+        places = sorted({(each.file, each.line, each.source) for each in complaints})
+        print(*(source for _, _, source in places), sep="\n")
+        return 0
+    found = list(problems(complaints))
     for problem in found:
         print(problem)
     if not found:

@@ -64,7 +64,7 @@ async def no_context() -> str:
     return ""
 
 
-@workflow  # type: ignore[type-var]
+@workflow  # type: ignore[arg-type, type-var]
 async def context_forgotten(order: Order) -> str:
     return order.id
 

@@ -40,13 +40,17 @@ class Database:
 
     async def open(self) -> None:
         """Connect. Migrates an empty schema; `MigrationNeeded` for an older or newer one."""
-        version = await self._check()
-        known = migrations.steps("postgres")
-        if version == 0:
-            await self.migrate()
-        else:
-            migrations.check_version(known, version, self._settings.where)
-        await self._committing.connect()
+        try:
+            version = await self._check()
+            if version == 0:
+                await self.migrate()
+            else:
+                known = migrations.steps("postgres")
+                migrations.check_version(known, version, self._settings.where)
+            await self._committing.connect()
+        except BaseException:
+            await self._working.drop()
+            raise
         self._open = True
 
     async def close(self) -> None:

@@ -47,7 +47,7 @@ class Link:
     async def close(self) -> None:
         """For good; what is under way fails."""
         self._closed = True
-        await self._drop()
+        await self.drop()
 
     async def ask(
         self, query: str, parameters: Sequence[Any] = (), *, retry: bool = True
@@ -73,7 +73,7 @@ class Link:
                 return await cursor.fetchall() if cursor.description else []
             except psycopg.Error as error:
                 if failures.is_stale(error) or (self._connection and self._connection.broken):
-                    await self._drop()
+                    await self.drop()
                 raise
 
     @property
@@ -94,7 +94,7 @@ class Link:
         if self._closed:
             message = f"{self._settings.where}: the store is closed"
             raise StoreUnavailable(message)
-        await self._drop()
+        await self.drop()
         connection = await AsyncConnection.connect(
             **self._settings.connect_arguments(self._purpose, **self._session),
             autocommit=True,
@@ -105,7 +105,8 @@ class Link:
         self._cursor = connection.cursor(binary=True)
         return self._cursor
 
-    async def _drop(self) -> None:
+    async def drop(self) -> None:
+        """Close the connection; the next statement opens another one."""
         connection, self._connection, self._cursor = self._connection, None, None
         if connection is not None:
             await connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -96,7 +96,7 @@ def parse(url: str, schema: str) -> Settings:
     if pooler not in ([], ["transaction"], ["none"]):
         message = "the database URL has an unknown pooler= option; the one there is: transaction"
         raise StoreUnavailable(message)
-    rest = urlencode([(name, value) for name, value in options if name != "pooler"])
+    rest = urlencode([option for option in options if option[0] != "pooler"], quote_via=quote)
     try:
         conninfo = conninfo_to_dict(f"{base}?{rest}" if rest else base)
     except psycopg.Error:

@@ -29,7 +29,7 @@ def check(make: type[StoreMachine], examples: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind,examples", [("memory", 100), ("file", 15)])
+@pytest.mark.parametrize("kind,examples", [("memory", 200), ("file", 15)])
 def test_sqlite_does_what_the_model_says(kind: str, examples: int, tmp_path: Path):
     """Any sequence of verbs, with lost answers, expired leases and wrong beliefs."""
     number = count()

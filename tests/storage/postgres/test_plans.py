@@ -16,7 +16,7 @@ from durable.storage.postgres import arrays, batches
 from tests.storage.postgres.players import LANE, Player, event, new_run, park, report, step
 
 TABLES = frozenset({"runs", "history", "inbox", "inbox_keys"})
-MANY = 20_000
+MANY = 3_000
 
 _FILL = f"""
     insert into {{s}}.runs (id, lane, seq, created_at, ready_at, owner, epoch, status, finished_at)
@@ -73,7 +73,9 @@ def _scans(node: dict[str, Any], table: str = "") -> Iterator[tuple[str, str, st
 
 
 def _table_of(index: str) -> str:
-    return next((table for table in sorted(TABLES, key=len, reverse=True) if index.startswith(table)), "")
+    return next(
+        (table for table in sorted(TABLES, key=len, reverse=True) if index.startswith(table)), ""
+    )
 
 
 @pytest.fixture(params=["unknown to the planner", "many rows", "few rows known"])

@@ -1,0 +1,31 @@
+"""What clients and handles cannot do yet: asked for, it is refused by name, never accepted and ignored."""
+
+from __future__ import annotations
+
+_NOT_BUILT = {
+    **dict.fromkeys(
+        ("send_event", "send_events", "publish", "pending_events", "cancel_wait"), "events"
+    ),
+    **dict.fromkeys(("provide_input", "pending_inputs"), "human input"),
+    **dict.fromkeys(("cancel", "terminate", "pause", "resume"), "cancelling and pausing runs"),
+    **dict.fromkeys(("retry", "fork"), "retrying and forking runs"),
+    **dict.fromkeys(("children",), "children"),
+    **dict.fromkeys(("state",), "state of runs"),
+    **dict.fromkeys(("request",), "requests"),
+    **dict.fromkeys(("stream", "watch"), "live topics"),
+    **dict.fromkeys(("enqueue",), "jobs"),
+    **dict.fromkeys(("workflows", "workers"), "the catalogue"),
+    "cleanup": "retention",
+    "schedules": "schedules",
+    "queues": "queue administration",
+    "flows": "flows",
+    "secrets": "secrets",
+}
+
+
+def refuse(what: str, name: str) -> AttributeError | NotImplementedError:
+    """The error for a name that `what` does not have: not built yet, or not known at all."""
+    feature = _NOT_BUILT.get(name)
+    if feature is None:
+        return AttributeError(f"a {what} has no {name!r}")
+    return NotImplementedError(f"{what}.{name}: {feature} cannot be used yet")

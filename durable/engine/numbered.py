@@ -1,0 +1,128 @@
+"""Order where asyncio has none: sets of tasks and futures are ordered alike in every process.
+
+Asyncio keeps them in sets, which are ordered by hash, and by default the hash is an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.tasks
+import contextvars
+import sys
+from collections.abc import Collection, Coroutine
+from types import CodeType, FrameType
+from typing import Any, Protocol, TypeVar
+
+from durable.errors import NotAllowedInWorkflow
+
+T = TypeVar("T")
+
+
+class Numbering(Protocol):
+    """The loop that they belong to."""
+
+    def next_number(self) -> int: ...
+
+
+class WorkflowFuture(asyncio.Future[T]):
+    """A future that hashes by its number."""
+
+    def __init__(self, *, loop: Any) -> None:
+        self.number: int = loop.next_number()
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class WorkflowTask(asyncio.Task[T]):
+    """A task that hashes by its number."""
+
+    number = 0
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        loop: Any,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        number: int = loop.next_number()
+        self.context = contextvars.copy_context() if context is None else context
+        super().__init__(coro, loop=loop, name=name or f"Task-{number}", context=self.context)
+        # Not before: asyncio has just put it into one set with the tasks of all loops, where those of a
+        # thousand runs with one and the same number would each have to be compared with all others.
+        self.number = number
+
+    def __hash__(self) -> int:
+        return self.number or object.__hash__(self)
+
+
+_GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # noqa: SLF001
+_MAKES_GATHERING = _GatheringFuture.__init__.__code__
+
+
+class _NumberedGathering(_GatheringFuture):  # type: ignore[misc]
+    """What `asyncio.gather` gives back."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number or object.__hash__(self)
+
+
+def number_gathering(loop: Numbering, depth: int) -> Any:
+    """If the code `depth` frames up is making the future of an `asyncio.gather`: number it, and give it back.
+
+    It is the one future that asyncio does not ask its loop for.
+    """
+    frame = sys._getframe(depth)  # noqa: SLF001  who asks is all there is to know it by
+    if frame.f_code is not _MAKES_GATHERING:
+        return None
+    gathering = frame.f_locals["self"]
+    gathering.__class__ = _NumberedGathering
+    gathering.number = loop.next_number()
+    return gathering
+
+
+def as_completed_of(depth: int) -> FrameType | None:
+    """The frame of the `asyncio.as_completed` on whose behalf the code `depth` frames up makes a task."""
+    frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001  as above
+    if frame is None or frame.f_code not in _ENSURE_FUTURE:
+        return None
+    for _ in range(3):  # through `ensure_future` and the comprehension round it
+        frame = frame.f_back
+        if frame is None or frame.f_code in _AS_COMPLETED:
+            return frame
+    return None
+
+
+def in_their_order(as_completed: FrameType) -> list[Coroutine[Any, Any, Any]]:
+    """The bare coroutines that an `as_completed` was given; `NotAllowedInWorkflow` where they have no order."""
+    local = as_completed.f_locals
+    awaited = local.get("fs", local.get("aws"))
+    if not isinstance(awaited, Collection) or isinstance(awaited, set | frozenset):
+        message = (
+            "asyncio.as_completed over a set or an iterator of coroutines has no order that could be "
+            "replayed: give it a list"
+        )
+        raise NotAllowedInWorkflow(message)
+    coroutines = [item for item in awaited if not asyncio.isfuture(item)]
+    if not all(asyncio.iscoroutine(item) for item in coroutines):
+        message = (
+            "asyncio.as_completed in a workflow takes coroutines, tasks and futures, nothing else"
+        )
+        raise NotAllowedInWorkflow(message)
+    return list({id(item): item for item in coroutines}.values())
+
+
+def _codes(*functions: object) -> frozenset[CodeType]:
+    return frozenset(code for fn in functions if (code := getattr(fn, "__code__", None)))
+
+
+_ENSURE_FUTURE = _codes(asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None))
+_AS_COMPLETED = _codes(
+    asyncio.as_completed,
+    getattr(getattr(asyncio.tasks, "_AsCompletedIterator", None), "__init__", None),
+)

@@ -1,0 +1,342 @@
+"""An engine without a database: drives an instance as a worker would, on virtual time, by a seed.
+
+`live` runs a workflow and keeps its history and, event for event, the commands that it asked for.
+`replay` asks a history for the same; `same_on_replay` says whether live, replayed in one go and evicted at
+every event are all alike. `tests.engine.witness` does it in another process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypeAlias
+
+from durable.clock import SECOND
+from durable.engine.instance import Instance
+from durable.errors import DurableError
+from durable.model import history
+from durable.model.commands import (
+    CancelStep,
+    CancelTimer,
+    Command,
+    CompleteRun,
+    FailRun,
+    RunStep,
+    StartTimer,
+    WriteLog,
+)
+from durable.model.failure import decode_failure, encode_failure, failure_of
+from durable.model.runnable import Workflow
+from durable.model.wire import EventRow, decode_event, encode_event
+
+START = 1_767_225_600 * SECOND
+"""When every run begins."""
+MOST_EVENTS = 5_000
+LATENCIES = (0, 0, 1, SECOND // 2, SECOND, 2 * SECOND)
+"""Microseconds that an attempt takes; round ones, so that many things happen at the same time."""
+
+Told: TypeAlias = tuple[Any, ...]
+"""A command as plain data, without what differs from process to process."""
+Trace: TypeAlias = list[list[Told]]
+"""Per event, the commands that it led to."""
+
+
+class Stuck(DurableError):
+    """Nothing is under way and the workflow has not ended."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """A run as it went: its history and what it asked for."""
+
+    run_id: str
+    rows: list[EventRow]
+    trace: Trace
+    outcome: Any = None
+    """What the function returned; the `Failure` when the run failed."""
+    failed: bool = False
+    logs: list[str] = field(default_factory=list)
+    instance: Instance | None = None
+
+    def commands(self, kind: str) -> list[Told]:
+        """All commands of a kind, in the order in which they were asked for."""
+        return [told for commands in self.trace for told in commands if told[0] == kind]
+
+    @property
+    def names(self) -> list[str]:
+        """The steps asked for, in order, every attempt."""
+        return [told[2] for told in self.commands("step")]
+
+
+def tell(command: Command) -> Told:
+    """A command as plain data."""
+    return _TELLERS[type(command)](command)
+
+
+def _tell_failure(command: FailRun) -> Told:
+    failure = decode_failure(command.failure)
+    return "fail", failure.type, failure.message
+
+
+_TELLERS: dict[type, Callable[[Any], Told]] = {
+    RunStep: lambda c: ("step", c.cmd, c.step.name, c.fingerprint, c.attempt, c.not_before),
+    CancelStep: lambda c: ("cancel step", c.cmd),
+    StartTimer: lambda c: ("timer", c.cmd, c.name, c.due),
+    CancelTimer: lambda c: ("cancel timer", c.cmd),
+    WriteLog: lambda c: ("log", c.level, str(c.message) % c.args if c.args else str(c.message)),
+    CompleteRun: lambda c: ("complete", c.result.hex()),
+    FailRun: _tell_failure,
+}
+
+
+def run_now(call: Any) -> Any:
+    """The value of a step function's call; a coroutine must not wait for anything."""
+    if not isinstance(call, Coroutine):
+        return call
+    try:
+        call.send(None)
+    except StopIteration as end:
+        return end.value
+    message = "a step of these tests must not wait"
+    raise AssertionError(message)
+
+
+class Driver:
+    """One live run. `park` and `noise` are the chances, per event, that the run is parked, and that
+    something happens in its history which the workflow does not see."""
+
+    def __init__(
+        self,
+        workflow: Workflow[Any, Any],
+        input: Any = None,
+        *,
+        seed: int = 0,
+        run_id: str = "run",
+        latencies: Sequence[int] = LATENCIES,
+        park: float = 0.2,
+        noise: float = 0.1,
+    ) -> None:
+        self.workflow = workflow
+        self.random = Random(seed)
+        self.latencies = latencies
+        self.park = park
+        self.noise = noise
+        self.now = START
+        self.instance = Instance(workflow, run_id)
+        self.recording = Recording(run_id, [], [], instance=self.instance)
+        self.under_way: dict[int, tuple[int, RunStep | StartTimer]] = {}
+        """By command number: when it ends."""
+        self.promised: set[int] = set()
+        """Timers whose TimerStarted is in the history."""
+        self.ending: CompleteRun | FailRun | None = None
+        self._messages = 0
+        payload = workflow.input.encode(input, "input") if workflow.takes_input else b""
+        self.record(history.RunStarted(START, workflow.name, payload))
+
+    # -- events
+
+    def record(self, event: history.Event) -> list[Command]:
+        """Write an event into the history, read it back, and let the instance see it."""
+        rows = self.recording.rows
+        row = encode_event(len(rows) + 1, event)
+        rows.append(row)
+        commands = self.instance.apply(decode_event(row))
+        told = [tell(command) for command in commands]
+        self.recording.trace.append(told)
+        self.recording.logs += [entry[2] for entry in told if entry[0] == "log"]
+        for command in commands:
+            self.take(command)
+        return commands
+
+    def take(self, command: Command) -> None:
+        """Begin what a command asks for."""
+        match command:
+            case RunStep():
+                begin = max(self.now, command.not_before or 0)
+                ends = begin + self.random.choice(self.latencies)
+                self.under_way[command.cmd] = ends, command
+            case StartTimer():
+                self.under_way[command.cmd] = command.due, command
+            case CancelStep() | CancelTimer():
+                del self.under_way[command.cmd]
+                self.promised.discard(command.cmd)
+            case CompleteRun() | FailRun():
+                self.ending = command
+            case WriteLog():
+                pass
+
+    # -- driving it
+
+    def step_forward(self) -> bool:
+        """Let the next thing happen; False when the run has ended."""
+        if self.ending is not None or not self.under_way:
+            return False
+        if self.random.random() < self.noise:
+            self.record(self.something_else())
+        if self.random.random() < self.park:
+            self.park_now()
+        soonest = max(self.now, min(ends for ends, _ in self.under_way.values()))
+        due = [cmd for cmd, (ends, _) in self.under_way.items() if ends <= soonest]
+        self.happen(self.random.choice(due))
+        return True
+
+    def happen(self, cmd: int) -> list[Command]:
+        """End what is under way under this command number."""
+        ends, command = self.under_way.pop(cmd)
+        self.now = max(self.now, ends)
+        if isinstance(command, RunStep):
+            return self.record(self.attempt(command))
+        self.promised.discard(cmd)
+        return self.record(history.TimerFired(self.now, cmd, command.name, command.due))
+
+    def attempt(self, command: RunStep) -> history.Event:
+        """Run the function of a step; the event that says what came of it."""
+        step = command.step
+        args, kwargs = command.args, command.kwargs
+        if args is None or kwargs is None:
+            args, kwargs = step.arguments.decode(command.arguments, step.name)
+        site = str(command.site)
+        try:
+            value = run_now(step.fn(*args, **kwargs))
+            result = step.result.encode(value, f"result of step {step.name}")
+        except Exception as error:
+            delay = None
+            if step.retry is not None:
+                elapsed = (self.now - (command.first_at or self.now)) / SECOND
+                delay = step.retry.decide(error, command.attempt, elapsed, self.random)
+            return history.StepFailed(
+                self.now,
+                command.cmd,
+                step.name,
+                encode_failure(failure_of(error)),
+                command.fingerprint,
+                0,
+                1,
+                site,
+                command.attempt,
+                None if delay is None else self.now + round(delay * SECOND),
+            )
+        return history.StepCompleted(
+            self.now, command.cmd, step.name, result, command.fingerprint, 0, 1, site, command.attempt
+        )
+
+    def park_now(self) -> None:
+        """A run that goes to sleep writes down what it sleeps for."""
+        for cmd, (_, command) in sorted(self.under_way.items()):
+            if isinstance(command, StartTimer) and cmd not in self.promised:
+                self.promised.add(cmd)
+                event = history.TimerStarted(
+                    self.now, cmd, command.name, command.due, str(command.site)
+                )
+                self.record(event)
+
+    def something_else(self) -> history.Event:
+        """What the engine has no use for, at a time that may be later than the last event's."""
+        self.now += self.random.choice((0, 1))
+        if self.random.random() < 0.5:
+            return history.Recovered(self.now, 1, 2)
+        self._messages += 1
+        return history.EventReceived(self.now, "noise", b"\x01\xc0", self._messages)
+
+    def finish(self) -> Recording:
+        """Drive the run to its end, and let it go."""
+        while self.step_forward():
+            if len(self.recording.rows) > MOST_EVENTS:
+                message = f"more than {MOST_EVENTS} events"
+                raise Stuck(message)
+        ending, recording = self.ending, self.recording
+        if isinstance(ending, CompleteRun):
+            recording.outcome = self.workflow.result.decode(ending.result, "result")
+            self.record(history.RunCompleted(self.now, ending.result))
+        elif ending is not None:
+            recording.failed = True
+            recording.outcome = decode_failure(ending.failure)
+            self.record(history.RunFailed(self.now, ending.failure))
+        else:
+            recording.outcome = Stuck("nothing is under way")
+        self.instance.discard()
+        return recording
+
+
+def live(workflow: Workflow[Any, Any], input: Any = None, **options: Any) -> Recording:
+    """Run a workflow to its end; see `Driver`."""
+    return Driver(workflow, input, **options).finish()
+
+
+def result(workflow: Workflow[Any, Any], input: Any = None, **options: Any) -> Any:
+    """What a workflow returns; every replay must be alike."""
+    recording = live(workflow, input, **options)
+    assert not recording.failed, recording.outcome
+    assert not isinstance(recording.outcome, Stuck), recording.outcome
+    assert same_on_replay(workflow, recording)
+    return recording.outcome
+
+
+def failure(workflow: Workflow[Any, Any], input: Any = None, **options: Any) -> Any:
+    """The `Failure` with which a workflow ends; every replay must be alike."""
+    recording = live(workflow, input, **options)
+    assert recording.failed, recording.outcome
+    assert same_on_replay(workflow, recording)
+    return recording.outcome
+
+
+# -- replaying
+
+
+def replay(
+    workflow: Workflow[Any, Any],
+    rows: Sequence[EventRow],
+    *,
+    run_id: str = "run",
+    evict_at: int | None = None,
+) -> Trace:
+    """The commands that a history leads to; `evict_at`: begin anew with a fresh instance after so many events."""
+    instance = Instance(workflow, run_id)
+    trace: Trace = []
+    try:
+        for number, row in enumerate(rows):
+            if number == evict_at:
+                instance.discard()
+                instance = Instance(workflow, run_id)
+                trace = _applied(instance, rows[:number])
+            trace += _applied(instance, [row])
+    finally:
+        instance.discard()
+    return trace
+
+
+def _applied(instance: Instance, rows: Sequence[EventRow]) -> Trace:
+    return [[tell(command) for command in instance.apply(decode_event(row))] for row in rows]
+
+
+def same_on_replay(workflow: Workflow[Any, Any], recording: Recording) -> bool:
+    """Whether a replay in one go and an eviction at every event lead to the same commands as the live run."""
+    return difference(workflow, recording) is None
+
+
+def difference(workflow: Workflow[Any, Any], recording: Recording) -> str | None:
+    """The first difference between the live run and a replay of any prefix, or None."""
+    rows, told = recording.rows, recording.trace
+    whole = replay(workflow, rows, run_id=recording.run_id)
+    if whole != told:
+        return f"replayed: {first_difference(told, whole)}"
+    for length in range(1, len(rows)):
+        again = replay(workflow, rows, run_id=recording.run_id, evict_at=length)
+        if again != told:
+            return f"evicted after {length} events: {first_difference(told, again)}"
+    return None
+
+
+def first_difference(expected: Trace, found: Trace) -> str:
+    """Where two traces part."""
+    for number, (one, other) in enumerate(zip(expected, found, strict=False), 1):
+        if one != other:
+            return f"at event {number}\n  live   {one}\n  replay {other}"
+    return f"{len(expected)} events live, {len(found)} on replay"
+
+
+def digest(trace: Trace) -> str:
+    """A trace in sixteen characters, the same in every process."""
+    return hashlib.blake2b(repr(trace).encode(), digest_size=8).hexdigest()
