@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 
 from durable.client.handle import Handle
 from durable.client.ids import checked_id, new_id
@@ -437,8 +437,10 @@ class Client:
     async def _worker_names(self, rows: Sequence[EventRow]) -> Mapping[int, str]:
         return await patiently(self.clock, self.storage.worker_names) if rows else {}
 
-    def __getattr__(self, name: str) -> Any:
-        raise refuse("client", name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise refuse("client", name)
 
     async def migrations(self) -> Sequence[MigrationStep]:
         """The steps of the schema, and which of them the database has. Needs no open client."""

@@ -102,8 +102,10 @@ class Handle(Generic[R_co]):
         """The run with what happened in it; `RunNotFound`."""
         return await self._client.get(self.id, steps=steps, logs=logs)
 
-    def __getattr__(self, name: str) -> Any:
-        raise refuse("handle", name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise refuse("handle", name)
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"

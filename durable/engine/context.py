@@ -141,16 +141,24 @@ class Context:
 
     # -- time
 
-    def sleep(self, duration: Duration, /) -> Coroutine[Any, Any, None]:
-        """Sleep for a timedelta or seconds; days cost nothing, and the sleep survives restarts."""
-        return Call(self._instance.calls, self._begin_sleep, (seconds_of(duration, "sleep"),))
+    if TYPE_CHECKING:
+        # What a checker must see to type `gather(ctx.step(...), ctx.sleep(1))` and a forgotten await.
+
+        async def sleep(self, duration: Duration, /) -> None: ...
+        async def sleep_until(self, when: datetime, /) -> None: ...
+
+    else:
+
+        def sleep(self, duration: Duration, /) -> Call:
+            """Sleep for a timedelta or seconds; days cost nothing, and it survives restarts."""
+            return Call(self._instance.calls, self._begin_sleep, (seconds_of(duration, "sleep"),))
+
+        def sleep_until(self, when: datetime, /) -> Call:
+            """Sleep until an aware datetime; one that has passed is no wait. Naive: `ValueError`."""
+            return Call(self._instance.calls, self._begin_sleep_until, (to_micros(when),))
 
     def _begin_sleep(self, _call: Call, seconds: float) -> Coroutine[Any, Any, None]:
         return asyncio.sleep(seconds)
-
-    def sleep_until(self, when: datetime, /) -> Coroutine[Any, Any, None]:
-        """Sleep until an aware datetime; one that has passed is no wait. Naive ones raise `ValueError`."""
-        return Call(self._instance.calls, self._begin_sleep_until, (to_micros(when),))
 
     def _begin_sleep_until(self, _call: Call, when: int) -> Coroutine[Any, Any, None]:
         return asyncio.sleep(max(0.0, (when - self._instance.now) / SECOND))

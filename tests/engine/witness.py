@@ -1,7 +1,7 @@
 """Another process, with another hash seed, that replays histories and says what they led to.
 
 It reads a JSON array of cases from its input and writes an array of digests, one set for each case. Run by
-`testimony`, which is what tests use.
+`elsewhere`, which is what tests use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def case(workflow: Workflow[Any, Any], recording: Recording) -> dict[str, Any]:
     return {"workflow": place, "run_id": recording.run_id, "rows": rows}
 
 
-def testimony(
+def elsewhere(
     cases: Sequence[dict[str, Any]], *, hash_seed: int, times: int = 1, timeout: float = 600
 ) -> list[list[str]]:
     """For each case, the different digests of its traces in another process that replays it `times` times."""

@@ -1,0 +1,47 @@
+"""The README's example runs as it is written, and on PostgreSQL with only the URL changed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def example() -> str:
+    (code,) = re.findall(r"## Thirty lines\n\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    return code
+
+
+def run(code: str, folder: Path) -> str:
+    script = folder / "shop.py"
+    script.write_text(code)
+    command = [sys.executable, "-W", "error", str(script)]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_example_runs_as_written_and_finds_its_run_again(tmp_path: Path) -> None:
+    assert run(example(), tmp_path) == "parcel-42-2\n"
+    assert run(example(), tmp_path) == "parcel-42-2\n"
+
+
+def test_the_example_runs_on_postgres_with_only_the_url_changed(
+    tmp_path: Path, durable_postgres: str
+) -> None:
+    code = example()
+    assert code.count('"sqlite:///shop.db"') == 1
+    assert run(code.replace("sqlite:///shop.db", durable_postgres), tmp_path) == "parcel-42-2\n"
+
+
+@pytest.mark.parametrize("word", ["make demo", "make test"])
+def test_the_two_commands_stand_in_the_readme(word: str) -> None:
+    assert word in README.read_text()
