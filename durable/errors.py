@@ -19,7 +19,7 @@ class Failure:
     """`module:qualified name` of the exception's class."""
     message: str
     traceback: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """`args` and the part of the exception's `__dict__` that could be encoded."""
     cause: Failure | None = None
     exceptions: Sequence[Failure] = ()

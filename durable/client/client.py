@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from durable.client.handle import Handle
 from durable.client.ids import checked_id, new_id
@@ -235,14 +235,9 @@ class Client:
         """Start a run for each input; a mapping gives their ids too. As `start`, but in few statements."""
         self._check_open()
         _refuse_later("start_many", conn=conn)
-        pairs: Iterable[tuple[str, T]]
-        if isinstance(inputs, Mapping):
-            pairs = ((checked_id(run_id), value) for run_id, value in inputs.items())
-        else:
-            pairs = ((new_id(), value) for value in inputs)
         runs = [
             self._new_run(workflow, value, run_id, queue, priority, tags, None, eager=False)
-            for run_id, value in pairs
+            for run_id, value in _with_ids(inputs)
         ]
         answers = await self._starter.start_all(runs)
         for run, answer in zip(runs, answers, strict=True):
@@ -485,6 +480,15 @@ class Client:
 
     def _is_local(self, run_id: str) -> bool:
         return any(worker.holds(run_id) for worker in self._workers)
+
+
+def _with_ids(inputs: Iterable[T] | Mapping[str, T]) -> Iterator[tuple[str, T]]:
+    if isinstance(inputs, Mapping):
+        for run_id, value in cast("Mapping[str, T]", inputs).items():
+            yield checked_id(run_id), value
+    else:
+        for value in inputs:
+            yield new_id(), value
 
 
 def _checked_input(workflow: Runnable[Any, Any], value: Any) -> bytes:

@@ -12,6 +12,7 @@ from durable.errors import (
     RunFailed,
     RunTerminated,
     RunTimeout,
+    StoreUnavailable,
 )
 from durable.model import history
 from durable.model.duration import Duration, seconds_of
@@ -76,7 +77,10 @@ class Handle(Generic[R_co]):
             waiting.cancel()
 
     async def _warn_if_unserved(self) -> None:
-        missing = await self._client.unserved(self.id)
+        try:
+            missing = await self._client.unserved(self.id)
+        except StoreUnavailable:
+            return  # a result can be waited for while the database is away
         if missing:
             warnings.warn(missing, RuntimeWarning, stacklevel=2)
 

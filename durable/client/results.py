@@ -35,15 +35,21 @@ class Results:
         self._waiters: dict[str, list[asyncio.Future[End]]] = {}
         self._poll: asyncio.Task[None] | None = None
         self._poke = asyncio.Event()
+        self._newcomer = False
+        self._closed = False
 
     async def wait(self, run_id: str) -> End:
         """How the run ended, as soon as it has."""
         future: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.cancel()
+            return await future
         waiters = self._waiters.setdefault(run_id, [])
         waiters.append(future)
         if self._poll is None:
             self._poll = asyncio.create_task(self._run(), name="durable-results")
         elif not self._is_local(run_id):
+            self._newcomer = True
             self._poke.set()
         try:
             return await future
@@ -60,6 +66,7 @@ class Results:
 
     def close(self) -> None:
         """Nobody will be told any more."""
+        self._closed = True
         if self._poll is not None:
             self._poll.cancel()
         for waiters in self._waiters.values():
@@ -89,17 +96,21 @@ class Results:
         except StoreUnavailable as error:
             _log.warning("looking for results failed, trying again: %s", error)
             return 0
+        except Exception:
+            _log.exception("looking for results failed, trying again")
+            return 0
         for run_id, end in ended.items():
             self.resolve(run_id, end)
         return len(ended)
 
     async def _wait(self, seconds: float) -> bool:
         """Pause; True when somebody new waits."""
-        self._poke.clear()
-        timer = self._clock.call_later(seconds, self._poke.set)
-        start = self._clock.monotonic()
-        try:
-            await self._poke.wait()
-        finally:
-            timer.cancel()
-        return self._clock.monotonic() - start < seconds
+        if not self._newcomer:
+            self._poke.clear()
+            timer = self._clock.call_later(seconds, self._poke.set)
+            try:
+                await self._poke.wait()
+            finally:
+                timer.cancel()
+        newcomer, self._newcomer = self._newcomer, False
+        return newcomer

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from durable.client.patience import patiently
+from durable.errors import StoreUnavailable
 from durable.model.rows import NewRun, Started
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class Starter:
         try:
             answers = await self._send([run for run, _ in batch])
         except Exception as error:
+            if len(batch) > 1 and not isinstance(error, StoreUnavailable):
+                for one in batch:  # the others are not to blame for what one of them holds
+                    await self._answer([one])
+                return
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
@@ -62,8 +67,22 @@ class Starter:
                 future.set_result(answer)
 
     async def _send(self, runs: Sequence[NewRun]) -> list[Started]:
-        answers = await patiently(self._clock, lambda: self._store.start(runs))
-        return [_own(run, answer) for run, answer in zip(runs, answers, strict=True)]
+        tries = 0
+
+        async def attempt() -> list[Started]:
+            nonlocal tries
+            tries += 1
+            return await self._store.start(runs)
+
+        answers = await patiently(self._clock, attempt)
+        if tries == 1:
+            # Nothing was lost: an equal row is that of somebody who asked in the same microsecond.
+            return answers
+        first = {run.id: run for run in reversed(runs)}
+        return [
+            _own(run, answer) if first[run.id] is run else answer
+            for run, answer in zip(runs, answers, strict=True)
+        ]
 
 
 def _own(run: NewRun, answer: Started) -> Started:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from durable.model.value import value
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import CodeType
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from durable.model.steps import Step
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Site:
     """A place in the user's code."""
 
@@ -20,7 +22,23 @@ class Site:
     line: int
 
     def __str__(self) -> str:
-        return f"{self.code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{self.line}"
+        return _site_text(self.code, self.line)
+
+
+_MOST_TEXTS = 10_000
+_texts: dict[tuple[int, int], tuple[CodeType, str]] = {}
+"""By identity: to hash a code object costs more than to write the text anew."""
+
+
+def _site_text(code: CodeType, line: int) -> str:
+    found = _texts.get((id(code), line))
+    if found is not None:
+        return found[1]
+    if len(_texts) >= _MOST_TEXTS:
+        _texts.clear()
+    text = f"{code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{line}"
+    _texts[id(code), line] = code, text
+    return text
 
 
 @dataclass(slots=True)
@@ -40,14 +58,14 @@ class RunStep:
     """When the first attempt was asked for; `Retry.max_elapsed` counts from here."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelStep:
     """Nobody waits for this step any more: tell its attempt to stop, drop what it brings."""
 
     cmd: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StartTimer:
     """Report back with `TimerFired` at `due`."""
 
@@ -57,14 +75,14 @@ class StartTimer:
     site: Site
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelTimer:
     """The timer is not needed any more."""
 
     cmd: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WriteLog:
     """A line of `ctx.log`, to be written once what led to it is durable."""
 
@@ -74,14 +92,14 @@ class WriteLog:
     options: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CompleteRun:
     """The workflow function returned; `result` is an encoded payload."""
 
     result: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FailRun:
     """An exception left the workflow function; `failure` is an encoded `Failure`."""
 

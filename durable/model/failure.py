@@ -44,11 +44,11 @@ _HEAP_TYPE: Final = 1 << 9
 
 def failure_of(error: BaseException) -> Failure:
     """What is kept of an exception. Never raises for an odd one."""
-    return _failure_of(error, MOST_CAUSES, set())
+    return _failure_of(error, MOST_CAUSES, [])
 
 
-def _failure_of(error: BaseException, depth: int, seen: set[int]) -> Failure:
-    seen.add(id(error))
+def _failure_of(error: BaseException, depth: int, seen: list[int]) -> Failure:
+    seen.append(id(error))
     known = vars(error).get("failure") if isinstance(error, Failed) else None
     if isinstance(known, Failure):
         return _passed_on(error, known)
@@ -69,7 +69,7 @@ def _passed_on(error: BaseException, known: Failure) -> Failure:
     return replace(known, traceback=_clipped_middle(both))
 
 
-def _cause(error: BaseException, depth: int, seen: set[int]) -> Failure | None:
+def _cause(error: BaseException, depth: int, seen: list[int]) -> Failure | None:
     cause = error.__cause__
     if cause is None and not error.__suppress_context__:
         cause = error.__context__
@@ -78,14 +78,15 @@ def _cause(error: BaseException, depth: int, seen: set[int]) -> Failure | None:
     return _failure_of(cause, depth - 1, seen)
 
 
-def _members(error: BaseException, depth: int, seen: set[int]) -> Sequence[Failure]:
+def _members(error: BaseException, depth: int, seen: list[int]) -> Sequence[Failure]:
     if not isinstance(error, BaseExceptionGroup) or depth == 0:
         return ()
-    members = cast("BaseExceptionGroup[BaseException]", error).exceptions
-    room = max(MOST_FAILURES - len(seen), 0)
-    return tuple(
-        _failure_of(member, depth - 1, seen) for member in members[: min(MOST_MEMBERS, room)]
-    )
+    kept: list[Failure] = []
+    for member in cast("BaseExceptionGroup[BaseException]", error).exceptions[:MOST_MEMBERS]:
+        if len(seen) >= MOST_FAILURES:
+            break
+        kept.append(_failure_of(member, depth - 1, seen))
+    return tuple(kept)
 
 
 def _message(error: BaseException) -> str:
@@ -96,19 +97,19 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    try:
-        parts = traceback.TracebackException(type(error), error, error.__traceback__)
-        return _clipped_middle("".join(parts.format(chain=False)))
-    except Exception:
-        return _bare_traceback(error)
+    """The frames and the last line of a traceback; causes and members of groups have their own.
 
-
-def _bare_traceback(error: BaseException) -> str:
-    """For exceptions whose own attributes break the formatting of their message."""
+    Not by `TracebackException`: it takes in all causes and members, of which there may be millions.
+    """
+    last = f"{type(error).__module__}.{type(error).__qualname__}: {_message(error)}\n"
+    last = last.removeprefix("builtins.")
+    if error.__traceback__ is None:
+        return last
     try:
-        return _clipped_middle("".join(traceback.format_tb(error.__traceback__)))
+        frames = "".join(traceback.format_tb(error.__traceback__))
     except Exception:
-        return ""
+        frames = "  (its frames cannot be shown)\n"
+    return _clipped_middle(f"Traceback (most recent call last):\n{frames}{last}")
 
 
 # -------------------------------------------------------------- attributes

@@ -8,8 +8,9 @@ that old histories stay readable.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, TypeAlias
+
+from durable.model.value import value
 
 Kind: TypeAlias = Literal["step", "timer"]
 """What a command asks for."""
@@ -54,7 +55,7 @@ CODES: Final[dict[str, int]] = {
 NAMES: Final[dict[int, str]] = {code: name for name, code in CODES.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunStarted:
     """The run exists. `name` is its workflow; `input` an encoded payload."""
 
@@ -70,7 +71,7 @@ class RunStarted:
     tags: dict[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunCompleted:
     """The workflow function returned; `result` is an encoded payload."""
 
@@ -79,7 +80,7 @@ class RunCompleted:
     result: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunFailed:
     """An exception left the workflow function; `failure` is an encoded `Failure`."""
 
@@ -88,7 +89,7 @@ class RunFailed:
     failure: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunCancelled:
     """The run was cancelled and has cleaned up."""
 
@@ -97,7 +98,7 @@ class RunCancelled:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunTerminated:
     """The run was ended from outside, at once."""
 
@@ -106,7 +107,7 @@ class RunTerminated:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepCompleted:
     """An attempt of a step returned. `took` is its length in microseconds, `worker` who ran it."""
 
@@ -123,7 +124,7 @@ class StepCompleted:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepFailed:
     """An attempt of a step failed; `retry_at` is when the next one is due, None when it was the last."""
 
@@ -141,7 +142,7 @@ class StepFailed:
     retry_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimerStarted:
     """A timer that is still running when its run parks; what it says wins over the code."""
 
@@ -154,7 +155,7 @@ class TimerStarted:
     site: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimerFired:
     """A timer fell due."""
 
@@ -166,7 +167,7 @@ class TimerFired:
     due: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EventReceived:
     """A message from outside entered the history. `number` is its place in the inbox."""
 
@@ -177,7 +178,7 @@ class EventReceived:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recovered:
     """Another worker took over from one that was lost; written with the first event that follows."""
 
@@ -187,7 +188,7 @@ class Recovered:
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Blocked:
     """The run cannot go on with this code; it stays open. `by` is the code's fingerprint."""
 
@@ -197,7 +198,7 @@ class Blocked:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unblocked:
     """A worker with other code, `by`, tries the run again."""
 

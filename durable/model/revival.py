@@ -41,7 +41,7 @@ def _rebuild(
     for name, value in attributes.items():
         vars(error)[name] = value
     if failure.cause is not None and causes > 0:
-        error.__cause__ = _rebuild(failure.cause, Failed, {}, causes - 1)
+        _set(error, "__cause__", _rebuild(failure.cause, Failed, {}, causes - 1))
     return error
 
 
@@ -122,8 +122,13 @@ def _construct(cls: type[Failed], args: tuple[Any, ...]) -> Failed:
     )
     error: Failed = new(cls, *args)
     init(error, *args)
-    error.args = args
+    _set(error, "args", args)
     return error
+
+
+def _set(error: Failed, name: str, value: Any) -> None:
+    """Set what `BaseException` itself defines, past any `__setattr__` of the class."""
+    vars(BaseException)[name].__set__(error, value)
 
 
 def _restore(error: Failed, name: str, value: Any) -> None:

@@ -7,15 +7,15 @@ numbers of runs; ids are the user's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from durable.model.lifecycle import RunStatus
+from durable.model.value import value
 from durable.model.wire import EventRow
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lane:
     """What a worker claims by. `version` 0 means: any code of that name (an unversioned workflow)."""
 
@@ -24,7 +24,7 @@ class Lane:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewRun:
     """A run to start. `started` is its `RunStarted` event, whose `at` the store leaves as given."""
 
@@ -43,7 +43,7 @@ class NewRun:
     worker's lease is gone. Never together with `not_before`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Started:
     """Answer to a start, in the order asked. The existing run's data when `created` is False."""
 
@@ -58,7 +58,7 @@ class Started:
     """The existing run's first event, so that the caller can compare inputs; None when created."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WorkerInfo:
     """What a worker tells about itself when it registers."""
 
@@ -73,7 +73,7 @@ class WorkerInfo:
     workflows: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lease:
     """Answer to a registration or a renewal."""
 
@@ -83,7 +83,7 @@ class Lease:
     """The database's clock when it answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """A run that the asking worker owns now."""
 
@@ -103,7 +103,7 @@ class Claim:
     recoveries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Held:
     """A run that the asking worker owns and that is due for a look: a message, or an unknown claim."""
 
@@ -114,7 +114,7 @@ class Held:
     inbox_head: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One message of a run's inbox; `number` is gapless from 1 per run."""
 
@@ -132,7 +132,7 @@ class Act(IntEnum):
     FINISH = 2
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutMessage:
     """A message from the committing run to another one, by key (a child's report) or by id."""
 
@@ -141,7 +141,7 @@ class OutMessage:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Commit:
     """What one run appends. `seq` and `epoch` are what the owner believes; `events` follow on `seq`."""
 
@@ -182,7 +182,7 @@ class Code(IntEnum):
     FENCED = 9
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Committed:
     """Answer of a commit for one run."""
 
@@ -195,7 +195,7 @@ class Committed:
     """Ids of the children really inserted."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivery:
     """A message from outside to a run."""
 
@@ -205,7 +205,7 @@ class Delivery:
     idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivered:
     """Answer to a delivery: `number` in the inbox; None: no such run (`known` False) or it has ended."""
 
@@ -213,7 +213,7 @@ class Delivered:
     known: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reaped:
     """What a reaper freed: runs given back, and runs blocked for having killed too many workers."""
 
@@ -222,7 +222,7 @@ class Reaped:
     blocked: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunRow:
     """A run as stored, for `get`, `list` and whoever waits for its result."""
 
@@ -251,7 +251,7 @@ class RunRow:
     """The newest event: for a finished run, how it ended."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunFilter:
     """Which runs `list` and `count` mean. `after` is the `next` of the page before."""
 
@@ -268,7 +268,7 @@ class RunFilter:
     """Key of the last run of the page before; newest runs come first."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MigrationStep:
     """One step of the schema, as found in `schema/`."""
 
@@ -277,7 +277,7 @@ class MigrationStep:
     applied: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Detail:
     """A named fact about the store's health, for people."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack
@@ -17,6 +16,7 @@ import msgpack
 from durable.errors import PayloadError
 from durable.model import history
 from durable.model.history import EVENT_CLASSES, NAMES, Event
+from durable.model.value import value
 
 MSGPACK: Final = b"\x01"
 """Header byte: what follows is msgpack."""
@@ -24,7 +24,7 @@ MSGPACK: Final = b"\x01"
 _COLUMNS: Final = ("at", "cmd", "name")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EventRow:
     """One row of the history table; `at` in microseconds since the epoch."""
 
@@ -36,7 +36,7 @@ class EventRow:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Form:
     """How one event class is laid out."""
 
@@ -58,11 +58,15 @@ def _form(cls: type[Event]) -> _Form:
 
 
 _FORMS: Final = {cls.code: _form(cls) for cls in EVENT_CLASSES}
-_pack: Final = msgpack.Packer(autoreset=True, use_bin_type=True).pack
+_msgpack: Any = msgpack
+"""msgpack, which ships no types."""
+_pack: Final[Callable[[list[Any]], bytes]] = _msgpack.Packer(use_bin_type=True).pack
 
 
 def encode_event(seq: int, event: Event) -> EventRow:
     """The row that keeps `event` as number `seq` of its run."""
+    if type(event) is history.StepCompleted:
+        return _encode_step(seq, event)
     form = _FORMS[event.code]
     values = [getattr(event, name) for name in form.fields]
     defaults = form.defaults
@@ -76,6 +80,14 @@ def encode_event(seq: int, event: Event) -> EventRow:
         getattr(event, "name", None),
         MSGPACK + _pack(values),
     )
+
+
+def _encode_step(seq: int, event: history.StepCompleted) -> EventRow:
+    """The same for the event that there is most of, without looking up its fields."""
+    values = [event.result, event.fingerprint, event.took, event.worker, event.site]
+    if event.attempt != 1:
+        values.append(event.attempt)
+    return EventRow(seq, event.code, event.at, event.cmd, event.name, MSGPACK + _pack(values))
 
 
 def decode_event(row: EventRow) -> Event:
@@ -97,11 +109,12 @@ def unpack_fields(row: EventRow) -> list[Any]:
     try:
         if row.data[:1] != MSGPACK:
             raise ValueError("unknown encoding")  # noqa: TRY301
-        values = msgpack.unpackb(row.data[1:], use_list=True, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException, IndexError) as error:
+        values: Any = _msgpack.unpackb(row.data[1:], use_list=True, strict_map_key=False)
+    except (ValueError, _msgpack.UnpackException, IndexError) as error:
         message = f"event {row.seq} (type {row.type}) cannot be read: {error}"
         raise PayloadError(message) from error
-    if not isinstance(values, list):
+    if type(values) is not list:
         message = f"event {row.seq} (type {row.type}) cannot be read: not a list of fields"
         raise PayloadError(message)
-    return values
+    fields: list[Any] = values
+    return fields

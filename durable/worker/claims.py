@@ -51,6 +51,9 @@ class Claimer:
         self._poke = asyncio.Event()
         self._pause = _IDLE_SECONDS[0]
         self._suspect: Claim | None = None
+        self._dropped: set[int] = set()
+        self.trouble: str | None = None
+        """Why the last round failed."""
         self.claimed = 0
         self.adopted = 0
 
@@ -59,6 +62,11 @@ class Claimer:
         self._pause = _IDLE_SECONDS[0]
         self._poke.set()
 
+    def look_at(self, key: int) -> None:
+        """A run was dropped here that may still be ours: then it is to be taken up anew."""
+        self._dropped.add(key)
+        self.poke()
+
     async def run(self) -> None:
         """Claim for ever; survives every error."""
         while True:
@@ -66,9 +74,12 @@ class Claimer:
             found = 0
             try:
                 found = await self._round()
+                self.trouble = None
             except StoreUnavailable as error:
+                self.trouble = str(error)
                 _log.warning("claiming runs failed, trying again: %s", error)
-            except Exception:
+            except Exception as error:
+                self.trouble = repr(error)
                 _log.exception("claiming runs failed, trying again")
             if found:
                 self._pause = _IDLE_SECONDS[0]
@@ -137,15 +148,17 @@ class Claimer:
     async def _look_after(self, worker: int) -> None:
         """Messages for runs that are held, and runs that are ours without our knowing."""
         due = await self._store.owned(worker)
-        if not due or worker != self._host.worker_id:
+        if not (due or self._dropped) or worker != self._host.worker_id:
             return
-        unknown: list[int] = []
+        unknown = [key for key in self._dropped if self._host.held(key) is None]
+        self._dropped.clear()
         quiet: list[Held] = []
         behind: list[tuple[int, int]] = []
         for held in due:
             execution = self._host.held(held.key)
             if execution is None or execution.epoch < held.epoch:
-                unknown.append(held.key)
+                if held.key not in unknown:
+                    unknown.append(held.key)
             elif held.inbox_head > execution.consumed:
                 behind.append((held.key, execution.consumed))
             else:
@@ -153,7 +166,7 @@ class Claimer:
         if unknown:
             claims = await self._store.adopt(worker, unknown)
             self.adopted += len(claims)
-            await self.take_up(worker, claims)
+            await self.take_up(worker, await self._one_suspect(worker, claims))
         if quiet:
             await self._store.acknowledge(worker, quiet)
         await self._read(behind)

@@ -42,6 +42,7 @@ WARN_HISTORY = 10_000
 
 
 _STEP_EVENTS = frozenset({history.StepCompleted, history.StepFailed})
+_FROM_INBOX = frozenset({history.EventReceived.code})
 
 
 class Host(Protocol):
@@ -203,6 +204,8 @@ class Execution:
         if self._recovered_from is not None:
             lost, self._recovered_from = self._recovered_from, None
             self.record(history.Recovered(event.at, lost, self.host.worker_id))
+            if self._ending is not None:  # that was the last one that the history has room for
+                return
         self.pending.append(encode_event(self.length + 1, event))
         try:
             commands = self.instance.apply(event)
@@ -286,6 +289,7 @@ class Execution:
 
     def poisoned(self, reason: str) -> None:
         """The database refuses what this run wants to append: drop that, and block."""
+        self.consumed -= _messages_in(self.pending)
         del self.pending[:]
         self._ending = None
         self.final = None
@@ -362,8 +366,10 @@ class Execution:
     def receive(self, messages: Sequence[Message]) -> None:
         """Messages of the inbox, in order; a hole in their numbers means that this owner is stale."""
         for message in messages:
-            if self.dead or self.in_flight_ends or self._ending is not None:
+            if self.dead or self.in_flight_ends or not self.owned:
                 return
+            if self._ending is not None or self.blocked is not None:
+                return  # they stay in the inbox
             if message.number <= self.consumed:
                 continue
             if message.number != self.consumed + 1:
@@ -373,6 +379,11 @@ class Execution:
             at = self.at()
             event = history.EventReceived(at, message.name, message.data, message.number)
             self.record(event)
+
+    @property
+    def busy(self) -> bool:
+        """Steps are running, or wait to be released."""
+        return bool(self.active or self._unreleased)
 
     def finished_step(self, cmd: int) -> bool:
         """The step runner reports an attempt; False when nobody waits for it any more."""
@@ -387,18 +398,21 @@ class Execution:
         act, status = self._act()
         if act is Act.PARK and self.blocked is None:
             self._record_timers()
+            act, status = self._act()  # the history may have reached its limit
         if not self.pending and act is Act.KEEP:
             return None
         events = self.pending[:MAX_EVENTS_PER_COMMIT]
+        consumed = self.consumed
         if len(events) < len(self.pending):
             act, status = Act.KEEP, "running"
+            consumed -= _messages_in(self.pending[MAX_EVENTS_PER_COMMIT:])
         parked = act is Act.PARK
         self.in_flight = Commit(
             self.key,
             self.epoch,
             self.durable,
             events,
-            self.consumed,
+            consumed,
             act,
             status,
             self.next_due if parked else None,
@@ -413,7 +427,7 @@ class Execution:
             return Act.FINISH, self._ending
         if self.blocked is not None:
             return Act.PARK, "waiting"
-        if self.active or self._unreleased:
+        if self.busy:
             return Act.KEEP, "running"
         due = self.next_due
         if due is not None and due - self.host.now() <= KEEP_SECONDS * SECOND:
@@ -465,3 +479,8 @@ class Execution:
         self.dead = True
         self.stop()
         self.instance.discard()
+
+
+def _messages_in(rows: Sequence[EventRow]) -> int:
+    """How many of these events are messages of the inbox: those go only with their events."""
+    return sum(row.type in _FROM_INBOX for row in rows)

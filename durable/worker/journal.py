@@ -88,7 +88,7 @@ class Journal:
                 continue
             if execution.dead or execution.in_flight is not None:
                 continue
-            commit = execution.next_commit()
+            commit = self._next_commit(execution)
             if commit is None:
                 continue
             events += len(commit.events)
@@ -98,6 +98,14 @@ class Journal:
                 batch.append(execution)
         self.events += events
         return batch
+
+    def _next_commit(self, execution: Execution) -> Commit | None:
+        try:
+            return execution.next_commit()
+        except Exception:
+            _log.exception("run %s cannot say what to commit: it is taken up anew", execution.id)
+            self._host.lost(execution)
+            return None
 
     def forget(self) -> None:
         """Nothing that is waiting will be committed: the lease is gone."""
@@ -118,6 +126,16 @@ class Journal:
         except StoreUnavailable as error:
             _log.warning("commit of %d runs without an answer: %s", len(commits), error)
             answers = await self._probe(worker, commits)
+        except Exception as error:
+            _log.exception("commit of %d runs failed", len(commits))
+            if len(batch) > 1:  # the others are not to blame for what one of them holds
+                middle = len(batch) // 2
+                await self._commit(batch[:middle], wait=wait)
+                await self._commit(batch[middle:], wait=wait)
+                return
+            answers = _refused(commits, await self._probe(worker, commits))
+            if batch[0].blocked is not None:
+                raise RuntimeError(f"run {batch[0].id} cannot even be blocked") from error
         self.commits += 1
         for execution, commit, answer in zip(batch, commits, answers, strict=True):
             try:
@@ -156,13 +174,16 @@ class Journal:
                 self._host.parked(execution, commit)
             else:
                 execution.release()
-                self.dirty(execution)
+                if execution.pending or not execution.busy:
+                    self.dirty(execution)
         elif code is Code.OTHER_SEQ:
             execution.advance(answer.seq)
             execution.release()
+            execution.resume()  # what fell due while it was about to park
             self.dirty(execution)
         elif code is Code.BUSY:
             execution.misses += 1
+            execution.resume()
             self.dirty(execution)
         elif code is Code.POISONED:
             execution.poisoned(f"the database refuses what run {execution.id} wants to append")

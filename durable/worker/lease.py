@@ -55,6 +55,7 @@ class LeaseKeeper:
 
     async def register(self, info: WorkerInfo) -> None:
         """Become a worker with a new id and start renewing its lease."""
+        self.stop()  # an earlier attempt may have got as far as this
         before = self._clock.monotonic()
         lease = await self._store.register(info, self._ttl)
         self.worker_id = lease.worker
@@ -98,6 +99,8 @@ class LeaseKeeper:
 
     def _renewed(self, lease: Lease, before: float) -> None:
         after = self._clock.monotonic()
+        if after >= self._valid_until:
+            self._healthy_since = after  # it had lapsed meanwhile: so may have those of others
         self._offset = lease.now - round((before + after) / 2 * SECOND)
         self._valid_until = before + self._ttl * 5 / 6
         self.renewals += 1

@@ -1,51 +1,65 @@
-"""What a step can ask about its own attempt: `current_step()`."""
+"""One attempt of a step, and what the step can ask about it: `current_step()`."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from durable.clock import to_datetime
+from durable.clock import SECOND, to_datetime
 from durable.errors import NotAllowedInWorkflow
 from durable.model.scope import STEP
+
+if TYPE_CHECKING:
+    from durable.model.commands import RunStep
+    from durable.worker.execution import Execution
 
 _log = logging.getLogger("durable.step")
 
 
 class StepContext:
-    """One attempt of a step."""
+    """One attempt of a step. What it tells is worked out when it is asked: few steps ask."""
 
-    __slots__ = (
-        "_deadline",
-        "_log",
-        "attempt",
-        "cancelled",
-        "idempotency_key",
-        "name",
-        "run_id",
-        "workflow",
-    )
+    __slots__ = ("_log", "attempt", "cancelled", "command", "execution", "started", "task")
 
-    def __init__(
-        self, run_id: str, workflow: str, name: str, cmd: int, attempt: int, deadline: int | None
-    ) -> None:
-        self.run_id = run_id
-        self.workflow = workflow
-        self.name = name
-        self.attempt = attempt
-        """1 for the first."""
-        self.idempotency_key = f"{run_id}:{cmd}"
-        """The same for every attempt of this call, and for no other call."""
+    def __init__(self, execution: Execution, command: RunStep, started: int) -> None:
+        self.execution = execution
+        self.command = command
+        self.attempt = command.attempt
+        """The number of this attempt, 1 for the first."""
+        self.started = started
+        """When the attempt began, in microseconds of the database's time."""
+        self.task: asyncio.Task[None] | None = None
         self.cancelled = False
         """Nobody waits for the result any more. A thread cannot be stopped: look here."""
-        self._deadline = deadline
         self._log: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run that the step belongs to."""
+        return self.execution.id
+
+    @property
+    def workflow(self) -> str:
+        """The name of the run's workflow."""
+        return self.execution.workflow.name
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self.command.step.name
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this call, and for no other call."""
+        return f"{self.run_id}:{self.command.cmd}"
 
     @property
     def deadline(self) -> datetime | None:
         """When this attempt times out."""
-        return None if self._deadline is None else to_datetime(self._deadline)
+        timeout = self.command.step.timeout
+        return None if timeout is None else to_datetime(self.started + round(timeout * SECOND))
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

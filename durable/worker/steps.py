@@ -38,28 +38,6 @@ class Host(Protocol):
     def healthy(self) -> bool: ...
 
 
-class _Attempt:
-    """One attempt under way."""
-
-    __slots__ = ("command", "context", "execution", "started", "task")
-
-    def __init__(self, execution: Execution, command: RunStep, started: int) -> None:
-        self.execution = execution
-        self.command = command
-        self.started = started
-        self.task: asyncio.Task[None] | None = None
-        timeout = command.step.timeout
-        deadline = None if timeout is None else started + round(timeout * SECOND)
-        self.context = StepContext(
-            execution.id,
-            execution.workflow.name,
-            command.step.name,
-            command.cmd,
-            command.attempt,
-            deadline,
-        )
-
-
 class StepRunner:
     """Runs at most `slots` attempts at once; the others wait in order. A waiting run holds no slot."""
 
@@ -68,7 +46,7 @@ class StepRunner:
         self._slots = slots
         self._random = random
         self._waiting: deque[tuple[Execution, RunStep]] = deque()
-        self._running: dict[tuple[Execution, int], _Attempt] = {}
+        self._running: dict[tuple[Execution, int], StepContext] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._processes: ProcessPoolExecutor | None = None
         self._draining = False
@@ -97,7 +75,7 @@ class StepRunner:
             # The same command object: a later attempt of a dropped step is not this one.
             if execution.dead or execution.active.get(command.cmd) is not command:
                 continue
-            attempt = _Attempt(execution, command, self._host.now())
+            attempt = StepContext(execution, command, self._host.now())
             self._running[execution, command.cmd] = attempt
             attempt.task = asyncio.get_running_loop().create_task(
                 self._attempt(attempt), context=self._context.copy()
@@ -107,7 +85,7 @@ class StepRunner:
         """Tell an attempt to stop; its slot is free when it has."""
         attempt = self._running.get((execution, cmd))
         if attempt is not None:
-            attempt.context.cancelled = True
+            attempt.cancelled = True
             if attempt.task is not None:
                 attempt.task.cancel()
 
@@ -137,33 +115,40 @@ class StepRunner:
 
     # -- one attempt
 
-    async def _attempt(self, attempt: _Attempt) -> None:
+    async def _attempt(self, attempt: StepContext) -> None:
+        STEP.set(attempt)
         event: history.Event | None = None
         try:
-            event = await self._outcome(attempt)
-        except asyncio.CancelledError:
-            if not attempt.context.cancelled:
-                raise
-        finally:
-            del self._running[attempt.execution, attempt.command.cmd]
-            if event is not None and attempt.execution.finished_step(attempt.command.cmd):
-                attempt.execution.record(event)
-            self.pump()
-
-    async def _outcome(self, attempt: _Attempt) -> history.Event:
-        command, step = attempt.command, attempt.command.step
-        STEP.set(attempt.context)
-        try:
-            payload = await self._timed(attempt)
+            if attempt.command.step.timeout is None:
+                payload = await self._call(attempt)
+            else:
+                payload = await self._timed(attempt)
+            event = self._completed(attempt, payload)
+        except asyncio.CancelledError as error:
+            if not attempt.cancelled:
+                if _is_our_own_end():
+                    raise
+                event = self._failed(attempt, error)
         except BaseException as error:
-            if attempt.context.cancelled or _is_our_own_end(error):
-                raise asyncio.CancelledError from error
-            return self._failed(attempt, error)
+            if not attempt.cancelled:  # what it raises on being told to stop is no outcome
+                event = self._failed(attempt, error)
+        finally:
+            attempt.cancelled = True  # a thread that is still at it may see that it is over
+            attempt.task = None  # the task holds the attempt: no circle for the garbage collector
+            cmd = attempt.command.cmd
+            del self._running[attempt.execution, cmd]
+            if event is not None and attempt.execution.finished_step(cmd):
+                attempt.execution.record(event)
+            if self._waiting:
+                self.pump()
+
+    def _completed(self, attempt: StepContext, payload: bytes) -> history.Event:
+        command = attempt.command
         at = attempt.execution.at()
         return history.StepCompleted(
             at,
             command.cmd,
-            step.name,
+            command.step.name,
             payload,
             command.fingerprint,
             max(0, at - attempt.started),
@@ -172,7 +157,7 @@ class StepRunner:
             command.attempt,
         )
 
-    async def _timed(self, attempt: _Attempt) -> bytes:
+    async def _timed(self, attempt: StepContext) -> bytes:
         step = attempt.command.step
         if step.timeout is None:
             return await self._call(attempt)
@@ -189,7 +174,7 @@ class StepRunner:
             )
             raise StepTimeout(message) from error
 
-    async def _call(self, attempt: _Attempt) -> bytes:
+    async def _call(self, attempt: StepContext) -> bytes:
         command, step = attempt.command, attempt.command.step
         if step.executor == "process":
             module, name = step.fn.__module__, step.fn.__qualname__
@@ -208,7 +193,7 @@ class StepRunner:
             value = await asyncio.get_running_loop().run_in_executor(self._thread_pool(), call_it)
         return step.result.encode(value, f"result of step {step.name}")
 
-    def _failed(self, attempt: _Attempt, error: BaseException) -> history.Event:
+    def _failed(self, attempt: StepContext, error: BaseException) -> history.Event:
         command, step = attempt.command, attempt.command.step
         if isinstance(error, BrokenProcessPool):
             self._processes = None
@@ -243,7 +228,7 @@ class StepRunner:
         return self._processes
 
 
-def _is_our_own_end(error: BaseException) -> bool:
+def _is_our_own_end() -> bool:
     """Cancelled from outside of the step: the worker's own loop is being closed."""
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0

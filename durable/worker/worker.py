@@ -315,9 +315,10 @@ class Worker:
         self._runners[execution.queue].cancel(execution, cmd)
 
     def write_log(self, execution: Execution, command: WriteLog) -> None:
-        extra = {"run_id": execution.id, "workflow": execution.workflow.name}
-        options = {**command.options, "extra": {**extra, **command.options.get("extra", {})}}
-        _workflow_log.log(command.level, command.message, *command.args, **options)
+        options = dict(command.options)
+        given: dict[str, Any] = options.pop("extra", None) or {}
+        extra = {"run_id": execution.id, "workflow": execution.workflow.name, **given}
+        _workflow_log.log(command.level, command.message, *command.args, extra=extra, **options)
 
     # -- runs come and go
 

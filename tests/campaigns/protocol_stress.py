@@ -233,7 +233,7 @@ class Campaign:
     async def _killer(self) -> None:
         luck = random.Random(self.random.random())
         while not self.done:
-            await asyncio.sleep(2 + luck.random() * 2)
+            await asyncio.sleep(1 + luck.random())
             if self.sending:
                 await asyncio.to_thread(self.server.restart_immediate)
                 self.ledger.counts["server killed"] += 1

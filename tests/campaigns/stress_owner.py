@@ -172,20 +172,22 @@ class Owner:
         return bool(claims)
 
     async def _take(self, claims: Sequence[Claim]) -> None:
-        missing = []
+        """Hold what was claimed, once its history is here; what fails before that is adopted later."""
+        cached = {claim.key: self._cached(claim) for claim in claims}
+        missing = [(key, 0) for key, events in cached.items() if events is None]
+        loaded = await self.store.load(missing) if missing else {}
         for claim in claims:
-            kept = self.cache.pop(claim.key, None)
-            fits = kept and kept.epoch + 1 == claim.epoch and kept.durable == claim.seq
-            events = kept.events if kept and fits else []
+            events = cached[claim.key] or loaded[claim.key][: claim.seq]
             self.held[claim.key] = Instance(
                 claim.key, claim.id, claim.lane, claim.epoch, claim.seq, claim.consumed,
                 claim.inbox_head, list(events),
             )  # fmt: skip
-            if not events:
-                missing.append((claim.key, 0))
-        for key, events in (await self.store.load(missing)).items():
-            self.held[key].events = events[: self.held[key].durable]
         await self._read([c.key for c in claims if c.inbox_head > c.consumed])
+
+    def _cached(self, claim: Claim) -> list[EventRow] | None:
+        kept = self.cache.pop(claim.key, None)
+        fits = kept and kept.epoch + 1 == claim.epoch and kept.durable == claim.seq
+        return kept.events if kept and fits else None
 
     async def _read(self, keys: Sequence[int]) -> None:
         wanted = [(key, self.held[key].consumed) for key in keys if key in self.held]

@@ -13,8 +13,10 @@ from tests.campaigns import labour
 from tests.campaigns.effects import Ledger
 
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
-STOPPED = "stopped"
-"""The last word of a worker that drained."""
+DRAINING, STOPPED = "draining", "stopped"
+"""What a worker says of itself before it ends."""
+LOOK_SECONDS = 0.01
+_log = logging.getLogger("campaign")
 
 
 async def work(options: argparse.Namespace) -> None:
@@ -29,8 +31,17 @@ async def work(options: argparse.Namespace) -> None:
             max_recoveries=options.max_recoveries,
         )
         labour.employ(ledger, lambda: worker.worker_id)
+        telling = asyncio.create_task(tell_draining(worker))
         await worker.run()
-    logging.getLogger("campaign").info(STOPPED)
+        await telling
+    _log.info(STOPPED)
+
+
+async def tell_draining(worker: Worker) -> None:
+    """Say so as soon as the worker takes nothing more."""
+    while worker.health().details["state"] in {"new", "starting", "running"}:
+        await asyncio.sleep(LOOK_SECONDS)
+    _log.info(DRAINING)
 
 
 def _options() -> argparse.Namespace:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from durable.clock import SECOND
 from durable.engine.instance import Instance
@@ -107,6 +107,9 @@ class Driver:
     """One live run. `park` and `noise` are the chances, per event, that the run is parked, and that
     something happens in its history which the workflow does not see."""
 
+    made: ClassVar[list[Driver]] = []
+    """Those that are not finished."""
+
     def __init__(
         self,
         workflow: Workflow[Any, Any],
@@ -118,6 +121,7 @@ class Driver:
         park: float = 0.2,
         noise: float = 0.1,
     ) -> None:
+        self.made.append(self)
         self.workflow = workflow
         self.random = Random(seed)
         self.latencies = latencies
@@ -257,6 +261,7 @@ class Driver:
         else:
             recording.outcome = Stuck("nothing is under way")
         self.instance.discard()
+        self.made.remove(self)
         return recording
 
 

@@ -260,7 +260,15 @@ def test_classes_are_made_once_and_nothing_is_imported():
     failure = kept(CardDeclined("1", limit=1))
     assert type(rebuild(failure, StepFailed)) is type(rebuild(failure, StepFailed))
     before = set(sys.modules)
-    for name in ("antigravity:X", "os.path:join", "builtins:int", "builtins:print", ":", "", "x" * 99):
+    for name in (
+        "antigravity:X",
+        "os.path:join",
+        "builtins:int",
+        "builtins:print",
+        ":",
+        "",
+        "x" * 99,
+    ):
         assert type(rebuild(Failure(name, "m"), StepFailed)) is StepFailed
     assert set(sys.modules) == before
 
@@ -290,7 +298,10 @@ def test_hostile_data_sets_only_data():
     assert isinstance(back, ValueError)
     assert back.__traceback__ is None
     assert back.__cause__ is None
-    assert type(rebuild(Failure("builtins:OSError", "m", "", {"args": None}), StepFailed)) is StepFailed
+    assert (
+        type(rebuild(Failure("builtins:OSError", "m", "", {"args": None}), StepFailed))
+        is StepFailed
+    )
     odd = rebuild(Failure("builtins:UnicodeDecodeError", "m", "", {"args": (1,)}), StepFailed)
     assert type(odd) is StepFailed
 
@@ -333,13 +344,13 @@ def test_cycles_and_crowds_are_bounded():
         depth, failure = depth + 1, failure.cause
     assert depth == 10
     group = ExceptionGroup("g", [ValueError(n) for n in range(60)])
-    for _ in range(3):
+    for _ in range(2):
         group = ExceptionGroup("g", [group] * 60)
 
     def count(failure: Failure) -> int:
         return 1 + sum(map(count, failure.exceptions))
 
-    assert count(failure_of(group)) <= MOST_FAILURES + 50
+    assert count(failure_of(group)) <= MOST_FAILURES
 
 
 def test_groups_keep_their_members():
@@ -367,7 +378,7 @@ def test_huge_and_strange_texts():
     assert failure.message.startswith("\ud800\x00x")
     assert failure.message.endswith("[9,990,002 more characters]")
     assert len(failure.message) < MOST_MESSAGE + 50
-    assert len(encode_failure(failure)) < 40_000
+    assert len(encode_failure(failure)) < 60_000
 
     def recurse(n: int) -> None:
         exec(f"x = {n!r}\n" + "recurse(n + 1)", {"recurse": recurse, "n": n})
@@ -387,7 +398,9 @@ def test_notes_survive():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(exclude_categories=())), st.lists(st.text() | st.binary() | st.integers()))
+@given(
+    st.text(st.characters(exclude_categories=())), st.lists(st.text() | st.binary() | st.integers())
+)
 def test_any_text_and_arguments(message, args):
     failure = kept(ValueError(message, *args))
     assert failure.attributes["args"] == (message, *args)
@@ -395,7 +408,9 @@ def test_any_text_and_arguments(message, args):
 
 
 def test_a_foreign_worker_writes_json():
-    text = b'{"type": "builtins:KeyError", "message": "m", "cause": {"type": "x:Y", "message": "c"}}'
+    text = (
+        b'{"type": "builtins:KeyError", "message": "m", "cause": {"type": "x:Y", "message": "c"}}'
+    )
     failure = decode_failure(b"\x02" + text)
     assert isinstance(rebuild(failure, StepFailed), KeyError)
     assert failure.cause is not None

@@ -23,7 +23,15 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Option
 import pydantic
 import pytest
 import typing_extensions
-from pydantic import AnyUrl, BaseModel, Field, SecretBytes, SecretStr, SerializeAsAny, computed_field
+from pydantic import (
+    AnyUrl,
+    BaseModel,
+    Field,
+    SecretBytes,
+    SecretStr,
+    SerializeAsAny,
+    computed_field,
+)
 
 from durable.errors import DefinitionError, PayloadError, PayloadTooLarge
 from durable.model.payload import ANY, MAX_PAYLOAD, shape_of

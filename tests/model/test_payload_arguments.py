@@ -29,7 +29,9 @@ class Options(TypedDict, total=False):
     order: Order
 
 
-def charge(order: Order, amount: int = 1, /, *rest: Order, note: str = "", **more: Order) -> Order: ...
+def charge(
+    order: Order, amount: int = 1, /, *rest: Order, note: str = "", **more: Order
+) -> Order: ...
 def plain(a: int, b="x", *, c: float | None = None, d: str = "") -> Later: ...
 def unknown(a: Missing, b: int) -> Missing: ...
 def options(a: int, **options: Unpack[Options]) -> None: ...
@@ -100,7 +102,9 @@ def test_builtins_and_classes():
     assert there_and_back(max, 1, 2) == ((1, 2), {})
     assert result_of(len).encode(1, "r") == b"\x01\x01"
     assert there_and_back(Order, id="1") == ((), {"id": "1"})
-    assert result_of(Order).decode(result_of(Order).encode(Order(id="1"), "r"), "r") == Order(id="1")
+    assert result_of(Order).decode(result_of(Order).encode(Order(id="1"), "r"), "r") == Order(
+        id="1"
+    )
 
 
 def test_forward_references_are_resolved_at_the_first_use():
@@ -117,7 +121,9 @@ def test_local_names_are_found_in_the_closure_or_as_given():
     def open_(value: Local) -> Local: ...
 
     assert there_and_back(closed, Local(n=1)) == ((Local(n=1),), {})
-    with pytest.raises(DefinitionError, match=r"'Local' of parameter value of open_ cannot be resolved"):
+    with pytest.raises(
+        DefinitionError, match=r"'Local' of parameter value of open_ cannot be resolved"
+    ):
         arguments_of(open_).resolve()
     shape = arguments_of(open_, names=locals())
     assert shape.decode(shape.encode((Local(n=1),), {}, WHERE), WHERE) == ((Local(n=1),), {})
@@ -176,7 +182,9 @@ def test_arguments_in_json():
     assert read == ((Order(id="1"), 2), {"note": "n"})
 
 
-@pytest.mark.parametrize("body", [b"\x01\x01", b"\x01\x90", b"\x01\x92\x90\x81\x01\x02", b"\x02{}", b""])
+@pytest.mark.parametrize(
+    "body", [b"\x01\x01", b"\x01\x90", b"\x01\x92\x90\x81\x01\x02", b"\x02{}", b""]
+)
 def test_damaged_arguments(body):
     with pytest.raises(PayloadError, match="arguments of step charge cannot be read"):
         arguments_of(charge).decode(body, WHERE)

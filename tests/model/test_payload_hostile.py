@@ -42,7 +42,8 @@ ATOMS = st.one_of(
 )
 HASHABLE = st.recursive(
     ATOMS.filter(lambda value: not (isinstance(value, decimal.Decimal) and value.is_snan())),
-    lambda inner: st.lists(inner).map(tuple) | st.frozensets(inner), max_leaves=5
+    lambda inner: st.lists(inner).map(tuple) | st.frozensets(inner),
+    max_leaves=5,
 )
 PLAIN = st.recursive(
     ATOMS,
@@ -87,7 +88,9 @@ class Model(BaseModel):
 
 
 @settings(max_examples=200, deadline=None)
-@given(PLAIN, st.lists(st.text(), max_size=3).map(tuple), st.dictionaries(st.text(), PLAIN, max_size=3))
+@given(
+    PLAIN, st.lists(st.text(), max_size=3).map(tuple), st.dictionaries(st.text(), PLAIN, max_size=3)
+)
 def test_plain_values_inside_of_models_come_back_exactly(value, texts, more):
     model = Model(b=texts, c={"value": value, **more})
     read = shape_of(Model).settle(model, WHERE)[1]

@@ -75,9 +75,9 @@ def test_arguments_and_fingerprints():
 
 
 def test_failures():
-    failure = Failure("m:E", "no", "tb", {"args": (1,)}, Failure("m:C", "why"), (Failure("m:G", "g"),))
-    text = (
-        "0196a36d3a45a26e6fa2746281a461726773d501910196a36d3a43a3776879a080c0909196a36d3a47a167a080c090"
+    failure = Failure(
+        "m:E", "no", "tb", {"args": (1,)}, Failure("m:C", "why"), (Failure("m:G", "g"),)
     )
+    text = "0196a36d3a45a26e6fa2746281a461726773d501910196a36d3a43a3776879a080c0909196a36d3a47a167a080c090"
     assert encode_failure(failure).hex() == text
     assert decode_failure(bytes.fromhex(text)) == failure

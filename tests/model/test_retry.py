@@ -36,7 +36,9 @@ def test_back_offs():
 
 @pytest.mark.parametrize("backoff", ["exponential", "linear", "constant"])
 def test_large_numbers_overflow_nothing(backoff):
-    policy = Retry(max_attempts=None, backoff=backoff, initial=1e300, factor=1e300, max_interval=1e308)
+    policy = Retry(
+        max_attempts=None, backoff=backoff, initial=1e300, factor=1e300, max_interval=1e308
+    )
     for attempt in (1, 2, 10_000, 10**9):
         assert 0 < policy.delay(attempt, Random(1)) < math.inf
     assert Retry(initial=0, factor=10).delay(10_000, Random(1)) == 0
@@ -50,7 +52,9 @@ def test_jitter_spreads_by_a_quarter(attempt, seed):
     assert Retry().delay(attempt, Random(seed)) == Retry().delay(attempt, Random(seed))
 
 
-def decide(policy: Retry, error: BaseException, attempt: int = 1, elapsed: float = 0) -> float | None:
+def decide(
+    policy: Retry, error: BaseException, attempt: int = 1, elapsed: float = 0
+) -> float | None:
     return policy.decide(error, attempt, elapsed, Random(1))
 
 
@@ -170,7 +174,14 @@ def test_one_class_or_a_list_of_them_is_understood():
 
 @pytest.mark.parametrize(
     "given, length",
-    [(0, 0), (1, 1), (1.5, 1.5), (timedelta(days=1), 86_400), (1e308, 1e308), (timedelta.max, None)],
+    [
+        (0, 0),
+        (1, 1),
+        (1.5, 1.5),
+        (timedelta(days=1), 86_400),
+        (1e308, 1e308),
+        (timedelta.max, None),
+    ],
 )
 def test_lengths_of_time(given, length):
     assert seconds_of(given, "x") == (timedelta.max.total_seconds() if length is None else length)

@@ -17,7 +17,6 @@ from durable.storage.postgres.link import Link, Row, ThreadLink
 from durable.storage.postgres.settings import Settings, parse
 from durable.storage.postgres.statements import Statements, statements
 
-
 WORK: Final = {"enable_seqscan": "off"}
 """A prepared plan outlives the time when its table was small: reads go by index from the start."""
 

@@ -38,6 +38,8 @@ from tests.storage.conformance.world import (
 
 MOST = 1
 IDS = st.sampled_from(["a", "a", "b", "b", "c", "d"])
+SLEEPS = st.sampled_from([None, 0, 7])
+RARELY = st.sampled_from([False, False, False, True])
 DURATIONS = st.sampled_from([0.5, 3.0, 6.0, 11.0])
 
 
@@ -127,8 +129,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.do(self.store.open())
         self.store.time = self.now
         self.lane = self.do(self.world.lanes())[0]
-        self.register()
-        self.register()
+        self.do_register()
+        self.do_register()
         for id in "ab":  # something is going on from the beginning
             started = self.do(self.world.start(id))
             self.model[id] = Run(id, started.key, 0, self.now())
@@ -136,8 +138,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- workers
 
+    @precondition(lambda self: len(self.leases) < 3)
     @rule()
     def register(self) -> None:
+        self.do_register()
+
+    def do_register(self) -> None:
         worker = self.do(self.world.worker())
         assert worker not in self.leases
         assert worker not in self.fenced
@@ -167,7 +173,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), kill=st.booleans())
     def reap(self, data: st.DataObject, kill: bool) -> None:
-        gone = [data.draw(st.sampled_from(list(self.leases)))] if kill and self.leases else []
+        self._reap([data.draw(st.sampled_from(list(self.leases)))] if kill and self.leases else [])
+
+    def _reap(self, gone: list[int]) -> None:
         dead = [w for w, until in self.leases.items() if until < self.now() or w in gone]
         freed = blocked = 0
         for worker in dead:
@@ -234,6 +242,19 @@ class StoreMachine(RuleBasedStateMachine):
             if not lost:
                 self._believe(worker, self._as_claim(run))
 
+    @rule(data=st.data())
+    def claim_everything(self, data: st.DataObject) -> None:
+        self._claim(data.draw(self._workers()), 10, lost=False)
+
+    @precondition(lambda self: bool(self.leases))
+    @rule(data=st.data())
+    def be_lost_and_replaced(self, data: st.DataObject) -> None:
+        """A worker dies, another one goes on with its runs."""
+        worker = data.draw(st.sampled_from(list(self.leases)))
+        self._reap([worker])
+        self.do_register()
+        self._claim(max(self.leases), 10, lost=False)
+
     @rule(data=st.data(), limit=st.integers(1, 3), lost=st.booleans())
     def claim(self, data: st.DataObject, limit: int, lost: bool) -> None:
         """What is due, by priority, then age; a worker without a lease gets nothing."""
@@ -261,8 +282,10 @@ class StoreMachine(RuleBasedStateMachine):
                 self._believe(worker, claim)
 
     def _due(self, run: Run) -> bool:
-        ready = run.ready_at is not None and run.ready_at <= self.now()
-        return run.owner is None and not run.hold and ready
+        return run.owner is None and not run.hold and self._past(run)
+
+    def _past(self, run: Run) -> bool:
+        return run.ready_at is not None and run.ready_at <= self.now()
 
     def _as_claim(self, run: Run) -> Claim:
         return Claim(
@@ -280,7 +303,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
     def _believe(self, worker: int, claim: Claim) -> None:
-        self.beliefs = [b for b in self.beliefs if (b.worker, b.claim.key) != (worker, claim.key)]
+        """Older beliefs of the same worker stay: it may hold a run a second time without knowing."""
         self.beliefs.append(Belief(worker, claim))
 
     @rule(data=st.data())
@@ -294,7 +317,7 @@ class StoreMachine(RuleBasedStateMachine):
             r for r in self._owned(worker) if r.ready_at is not None and r.ready_at <= self.now()
         ]
         assert sorted(h.key for h in held) == sorted(run.key for run in due)
-        known = {b.claim.key: b.claim for b in self.beliefs if b.worker == worker}
+        known = {b.claim.key: b.claim for b in self.beliefs if b.worker == worker}  # the newest
         unknown = [h.key for h in held if h.key not in known or known[h.key].epoch != h.epoch]
         for claim in self.do(self.store.adopt(worker, unknown)):
             self._believe(worker, claim)
@@ -304,38 +327,63 @@ class StoreMachine(RuleBasedStateMachine):
             self._by_key(h.key).ready_at = None
 
     @precondition(lambda self: bool(self.beliefs))
-    @rule(
-        data=st.data(),
-        count=st.integers(0, 3),
-        act=st.sampled_from([*[Act.KEEP] * 4, *[Act.PARK] * 4, Act.FINISH]),
-        sleep=st.sampled_from([None, 0, 7]),
-        read=st.booleans(),
-        lost=st.booleans(),
-        report=st.booleans(),
-    )
-    def commit(
+    @rule(data=st.data(), count=st.integers(1, 3), read=st.booleans(), report=st.booleans())
+    def append(self, data: st.DataObject, count: int, read: bool, report: bool) -> None:
+        self._commit(data, Act.KEEP, count, read=read, report=report)
+
+    @precondition(lambda self: bool(self.beliefs))
+    @rule(data=st.data(), count=st.integers(0, 1), read=st.booleans(), sleep=SLEEPS)
+    def park(self, data: st.DataObject, count: int, read: bool, sleep: int | None) -> None:
+        self._commit(data, Act.PARK, count, read=read, sleep=sleep)
+
+    @precondition(lambda self: bool(self.beliefs))
+    @rule(data=st.data(), read=st.booleans(), sleep=SLEEPS)
+    def park_while_a_message_comes(
+        self, data: st.DataObject, read: bool, sleep: int | None
+    ) -> None:
+        """The message is not among those that the owner has read."""
+        belief = data.draw(st.sampled_from(self.beliefs))
+        commit = self._commit_of(belief, 1, Act.PARK, sleep=sleep, read=read)
+        self.deliver(self._by_key(belief.claim.key).id, "late", None)
+        self._send(belief, commit, lost=data.draw(RARELY))
+
+    @precondition(lambda self: bool(self.beliefs))
+    @rule(data=st.data(), report=st.booleans())
+    def finish(self, data: st.DataObject, report: bool) -> None:
+        self._commit(data, Act.FINISH, 0, report=report)
+
+    def _commit(
         self,
         data: st.DataObject,
-        count: int,
         act: Act,
-        sleep: int | None,
-        read: bool,
-        lost: bool,
-        report: bool,
+        count: int,
+        *,
+        read: bool = False,
+        sleep: int | None = None,
+        report: bool = False,
     ) -> None:
         """I3: what is written under an old claim, or an old lease, is not written."""
         belief = data.draw(st.sampled_from(self.beliefs))
-        run = self._by_key(belief.claim.key)
-        commit = self._commit_of(belief, count, act, sleep, read, report)
+        commit = self._commit_of(belief, count, act, sleep=sleep, read=read, report=report)
+        self._send(belief, commit, lost=data.draw(RARELY))
+
+    def _send(self, belief: Belief, commit: Commit, *, lost: bool) -> None:
         (answer,) = self.do(self.store.commit(belief.worker, [commit]))
-        self._judge(belief, run, commit, answer)
+        self._judge(belief, self._by_key(commit.key), commit, answer)
         if lost:
             belief.in_flight = commit
         else:
             self._learn(belief, commit, answer)
 
     def _commit_of(
-        self, belief: Belief, count: int, act: Act, sleep: int | None, read: bool, report: bool
+        self,
+        belief: Belief,
+        count: int,
+        act: Act,
+        *,
+        sleep: int | None = None,
+        read: bool = False,
+        report: bool = False,
     ) -> Commit:
         claim = belief.claim
         rows: list[EventRow] = events(claim.seq, count)
@@ -419,6 +467,9 @@ class StoreMachine(RuleBasedStateMachine):
     # -- messages and orders
 
     @rule(id=IDS, name=st.sampled_from("xyz"), key=st.sampled_from([None, "k1", "k2"]))
+    def send(self, id: str, name: str, key: str | None) -> None:
+        self.deliver(id, name, key)
+
     def deliver(self, id: str, name: str, key: str | None) -> None:
         """I15: accepted once and in order, or refused to the sender."""
         answer = self.do(self.world.deliver(id, name, key))
@@ -449,6 +500,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert status == run.status
 
+    @precondition(lambda self: any(run.hold for run in self.model.values()))
     @rule(code=st.sampled_from(["code-1", "code-2"]))
     def unblock(self, code: str) -> None:
         held = [run for run in self.model.values() if run.hold and code != "code-1"]
@@ -505,3 +557,5 @@ class StoreMachine(RuleBasedStateMachine):
             assert set(mine) == {run.key for run in self._owned(worker)}
             for run in self._owned(worker):
                 assert mine[run.key] == self._as_claim(run)
+            due = {run.key for run in self._owned(worker) if self._past(run)}
+            assert {held.key for held in self.do(self.store.owned(worker))} == due

@@ -111,7 +111,7 @@ async def test_a_lease_is_renewed_while_the_event_loop_is_blocked(store, worker)
     leases = []
     thread = threading.Thread(target=lambda: leases.append(store.renew(worker, 60)))
     thread.start()
-    time.sleep(0.2)  # The loop stands still here.
+    time.sleep(0.2)  # noqa: ASYNC251  The loop stands still here.
     thread.join(1)
     assert leases[0].expires_at > first.expires_at
 

@@ -42,7 +42,10 @@ async def test_times_keep_their_microseconds(store, clock, worker):
     await store.start([run])
     [started] = await store.start([new_run("exact-2", eager_owner=worker)])
     events = [event(i + 2) for i in range(len(times))]
-    given = [type(e)(e.seq, e.type, at, e.cmd, e.name, e.data) for e, at in zip(events, times, strict=True)]
+    given = [
+        type(e)(e.seq, e.type, at, e.cmd, e.name, e.data)
+        for e, at in zip(events, times, strict=True)
+    ]
     await store.commit(worker, [Commit(started.key, 1, 1, given, 0)])
     assert (await store.load([(started.key, 1)]))[started.key] == given
     row = await store.run("exact")
@@ -73,7 +76,9 @@ async def test_a_parked_run_wakes_at_its_time_or_by_a_message(store, clock, work
 
 
 @pytest.mark.parametrize("full", [False, True])
-async def test_every_commit_keeps_the_wake_up_of_an_unread_message(store, clock, worker, keys, full):
+async def test_every_commit_keeps_the_wake_up_of_an_unread_message(
+    store, clock, worker, keys, full
+):
     """Not only the one that parks: a cancel must not wait for the end of a long step."""
     await store.deliver([Delivery("run-0", "cancel", b"")])
     extra = {"messages": [OutMessage(keys[1], "m", b"")]} if full else {}
@@ -128,7 +133,9 @@ async def test_consumed_messages_leave_the_inbox_when_the_run_parks(store, worke
 
 async def test_a_child_whose_id_is_taken_is_not_in_the_answer(store, worker, keys):
     await store.start([new_run("taken")])
-    children = [new_run(i, parent_key=keys[0], parent_cmd=n) for n, i in enumerate(["kid", "taken", "kid"])]
+    children = [
+        new_run(i, parent_key=keys[0], parent_cmd=n) for n, i in enumerate(["kid", "taken", "kid"])
+    ]
     [answer] = await store.commit(worker, [step(keys[0], children=children)])
     assert (answer.code, list(answer.children)) == (Code.APPLIED, ["kid"])
     assert (await store.run("kid")).parent_id == "run-0"
@@ -165,7 +172,10 @@ async def test_the_status_under_a_hold_stays(store, player, worker, keys, lane):
     assert await store.unblock([lane + 1], "new", event(0, "Unblocked")) == 0
     assert await store.unblock([lane], "new", event(0, "Unblocked")) == 2
     assert [e.type for e in await store.history("run-0", 3, 9)] == [94]
-    assert sorted(c.status for c in await store.claim(worker, [lane], 9)) == ["compensating", "running"]
+    assert sorted(c.status for c in await store.claim(worker, [lane], 9)) == [
+        "compensating",
+        "running",
+    ]
 
 
 async def test_a_batch_answers_in_the_order_asked(store, worker, keys):
@@ -224,7 +234,9 @@ async def test_progress_forgives_recoveries(store, worker, keys, lane):
         epoch, seq = epoch + 1, seq + 1
 
 
-async def test_only_the_named_are_reaped_when_leases_are_not_to_be_judged(store, player, worker, rival):
+async def test_only_the_named_are_reaped_when_leases_are_not_to_be_judged(
+    store, player, worker, rival
+):
     player().expire(rival)
     assert list((await store.reap(BLOCKED, 3, [worker], expired=False)).workers) == [worker]
     assert [number for number, _ in await store.leased()] == [rival]
@@ -255,7 +267,12 @@ async def test_restart_renames_and_is_idempotent(store, worker, keys):
     different = type(again)("run-0", LANE, type(again.started)(1, 1, 8, None, "fulfil", b"\x01in"))
     first = await store.restart(different, END)
     second = await store.restart(different, END)
-    assert (first.key, first.created, second.key, second.created) == (second.key, True, first.key, True)
+    assert (first.key, first.created, second.key, second.created) == (
+        second.key,
+        True,
+        first.key,
+        True,
+    )
     assert (await store.run("run-0")).retried_from == "run-0~1"
     old = await store.run("run-0~1")
     assert (old.key, old.status, old.last.type) == (keys[0], "terminated", 5)
@@ -289,7 +306,10 @@ async def test_lists_filter_and_page(store, worker, keys):
     assert ids(rest) == ["run-3", "run-2", "run-1", "run-0"]
     assert ids(await store.runs(RunFilter(id_prefix="a_"))) == ["a_b%c"]
     assert ids(await store.runs(RunFilter(tags={"k": "v"}))) == ["axb%c"]
-    assert ids(await store.runs(RunFilter(status=["pending"], workflow="fulfil"))) == ["axb%c", "a_b%c"]
+    assert ids(await store.runs(RunFilter(status=["pending"], workflow="fulfil"))) == [
+        "axb%c",
+        "a_b%c",
+    ]
     assert await store.count(RunFilter(limit=1)) == {"running": 4, "pending": 2}
     assert ids(await store.runs(RunFilter(queue="other"))) == []
     late = RunFilter(created_before=(await store.now()) - 3600 * SECOND)

@@ -38,7 +38,9 @@ def test_no_wake_up_is_lost(player, worker, keys):
         sender.start()
     seq, epoch, consumed, met = 1, 1, 0, 0
     for _ in range(ROUNDS):
-        rows = owner("select n from {s}.inbox where run_key = %s and n > %s order by n", [key, consumed])
+        rows = owner(
+            "select n from {s}.inbox where run_key = %s and n > %s order by n", [key, consumed]
+        )
         assert [n for (n,) in rows] == list(range(consumed + 1, consumed + 1 + len(rows)))
         consumed += len(rows)
         # With `wait` a message that is under way is waited for: the worst moment, every time.
