@@ -2,7 +2,7 @@
 
 Rows like those of 10-step runs are inserted into durable's own history table by a bare psycopg (or
 sqlite3) connection: a thousand rows to one commit, by every way the driver offers, of which the fastest
-counts; and one row to a commit. No scheduler, no fence, no workflow: nobody can be faster than this with
+multi-row insert counts; and one row to a commit. No scheduler, no fence, no workflow: nobody can be faster than this with
 one connection, and nobody needs to be as fast.
 """
 
@@ -117,7 +117,10 @@ async def measure(spec: dict[str, Any]) -> dict[str, Any]:
         _time(insert, batches(spec["warm_up"], size))
         samples = _time(insert, batches(spec["commits"], size))
         found[name] = {"rows_per_s": size * len(samples) / sum(samples), "samples": samples}
-    best = max(found, key=lambda name: found[name]["rows_per_s"])
+    # COPY stands beside the others for whoever wants to know: nothing can be joined to it, so no fence
+    # and no guard could ever be part of it.
+    inserts = [name for name in found if name != "copy"]
+    best = max(inserts, key=lambda name: found[name]["rows_per_s"])
     singly = ways["executemany" if lite else "unnest"]
     _time(singly, batches(spec["warm_up"], 1))
     single = _time(singly, batches(spec["single_commits"], 1))

@@ -497,12 +497,9 @@ def _checked_input(workflow: Runnable[Any, Any], value: Any) -> bytes:
         message = f"workflow {workflow.name}: {workflow.unsupported} cannot be used yet"
         raise NotImplementedError(message)
     try:
-        encoded = workflow.input.encode(value, where)
-        if not workflow.input.plain:
-            workflow.input.decode(encoded, where)
+        return workflow.input.encode(value, where)
     except PayloadError as error:
         raise InvalidInput(str(error)) from error
-    return encoded
 
 
 def _other_input(existing: EventRow, asked: EventRow) -> bool:

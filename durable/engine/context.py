@@ -126,7 +126,7 @@ class Context:
             message = f"step {step.name}: {step.unsupported} cannot be used yet"
             raise NotImplementedError(message)
         shape = step.arguments
-        encoded = shape.encode(args, kwargs, step.name)
+        encoded = shape.encode(args, kwargs, f"step {step.name}")
         plain = shape.plain(args, kwargs)
         command = RunStep(
             0,

@@ -159,7 +159,9 @@ def _renames(schema: object) -> bool:
 
 def _is_narrowed(schema: object) -> bool:
     """Whether some part of a schema is written by what the value is, not by what it should be."""
-    if _named(_named(schema).get("serialization")).get("type") == "any":
+    written = _named(_named(schema).get("serialization"))
+    # Older versions of pydantic write SerializeAsAny as a function round `any`.
+    if "any" in (written.get("type"), _named(written.get("schema")).get("type")):
         return True
     return any(_is_narrowed(part) for part in _parts(schema))
 

@@ -60,7 +60,9 @@ def _form(cls: type[Event]) -> _Form:
 _FORMS: Final = {cls.code: _form(cls) for cls in EVENT_CLASSES}
 _msgpack: Any = msgpack
 """msgpack, which ships no types."""
-_pack: Final[Callable[[list[Any]], bytes]] = _msgpack.Packer(use_bin_type=True).pack
+_pack: Final[Callable[[list[Any]], bytes]] = _msgpack.Packer(
+    use_bin_type=True, unicode_errors="surrogatepass"
+).pack
 
 
 def encode_event(seq: int, event: Event) -> EventRow:
@@ -98,10 +100,14 @@ def decode_event(row: EventRow) -> Event:
         message = f"event {row.seq} has type {row.type} ({name}), which this version of durable cannot read"
         raise PayloadError(message)
     values = unpack_fields(row)
-    if row.type == history.StepCompleted.code:
-        return history.StepCompleted(row.at, row.cmd, row.name, *values)  # type: ignore[arg-type]
-    columns = {name: getattr(row, name) for name in form.columns}
-    return form.build(**columns, **dict(zip(form.fields, values, strict=False)))
+    try:
+        if row.type == history.StepCompleted.code:
+            return history.StepCompleted(row.at, row.cmd, row.name, *values)  # type: ignore[arg-type]
+        columns = {name: getattr(row, name) for name in form.columns}
+        return form.build(**columns, **dict(zip(form.fields, values, strict=False)))
+    except TypeError as error:
+        message = f"event {row.seq} (type {row.type}) cannot be read: {error}"
+        raise PayloadError(message) from error
 
 
 def unpack_fields(row: EventRow) -> list[Any]:
@@ -109,12 +115,14 @@ def unpack_fields(row: EventRow) -> list[Any]:
     try:
         if row.data[:1] != MSGPACK:
             raise ValueError("unknown encoding")  # noqa: TRY301
-        values: Any = _msgpack.unpackb(row.data[1:], use_list=True, strict_map_key=False)
-    except (ValueError, _msgpack.UnpackException, IndexError) as error:
+        values: Any = _msgpack.unpackb(
+            row.data[1:], use_list=True, strict_map_key=False, unicode_errors="surrogatepass"
+        )
+    except (ValueError, TypeError, _msgpack.UnpackException, IndexError) as error:
         message = f"event {row.seq} (type {row.type}) cannot be read: {error}"
         raise PayloadError(message) from error
     if type(values) is not list:
         message = f"event {row.seq} (type {row.type}) cannot be read: not a list of fields"
         raise PayloadError(message)
-    fields: list[Any] = values
+    fields: list[Any] = values  # pyright: ignore[reportUnknownVariableType]  msgpack has no types
     return fields

@@ -22,6 +22,8 @@ MAX_CLAIM = 200
 SUSPECT_RECOVERIES = 2
 """A run that has lost its worker so often without progress is driven with no other of its kind."""
 _HAND_BACK_SECONDS = 0.25
+_LOOK_SECONDS = 1.0
+"""A run that was dropped is looked at again after this long: whatever is wrong with it is no hot loop."""
 _IDLE_SECONDS = (0.02, 1.0)
 """Shortest and longest pause between polls that find nothing."""
 _log = logging.getLogger("durable.worker")
@@ -64,7 +66,7 @@ class Claimer:
 
     def look_at(self, key: int) -> None:
         """A run was dropped here that may still be ours: then it is to be taken up anew."""
-        self._dropped.add(key)
+        self._clock.call_later(_LOOK_SECONDS, lambda: self._dropped.add(key))
         self.poke()
 
     async def run(self) -> None:

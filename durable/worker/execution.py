@@ -197,15 +197,18 @@ class Execution:
 
     # -- events
 
+    @property
+    def closed(self) -> bool:
+        """Nothing more may be recorded."""
+        return self.dead or not self.owned or self._ending is not None or self.blocked is not None
+
     def record(self, event: history.Event) -> None:
         """Put an event into the journal, then let the instance see it."""
-        if self.dead or not self.owned or self._ending is not None or self.blocked is not None:
-            return
-        if self._recovered_from is not None:
+        if self._recovered_from is not None and not self.closed:
             lost, self._recovered_from = self._recovered_from, None
             self.record(history.Recovered(event.at, lost, self.host.worker_id))
-            if self._ending is not None:  # that was the last one that the history has room for
-                return
+        if self.closed:
+            return
         self.pending.append(encode_event(self.length + 1, event))
         try:
             commands = self.instance.apply(event)
@@ -366,9 +369,7 @@ class Execution:
     def receive(self, messages: Sequence[Message]) -> None:
         """Messages of the inbox, in order; a hole in their numbers means that this owner is stale."""
         for message in messages:
-            if self.dead or self.in_flight_ends or not self.owned:
-                return
-            if self._ending is not None or self.blocked is not None:
+            if self.closed or self.in_flight_ends:
                 return  # they stay in the inbox
             if message.number <= self.consumed:
                 continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from durable.errors import StoreUnavailable
@@ -24,6 +25,8 @@ MAX_RUNS_PER_COMMIT = 500
 MAX_EVENTS_PER_BATCH = 4_000
 MISSES_BEFORE_WAITING = 2
 """After so many commits that met a locked row, a run goes alone and waits for the lock."""
+MISSES_BEFORE_POISON = 5
+"""After so many commits that failed for it alone, for a reason unknown to the port, a run is blocked."""
 _RETRY_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
 _log = logging.getLogger("durable.worker")
 
@@ -126,16 +129,15 @@ class Journal:
         except StoreUnavailable as error:
             _log.warning("commit of %d runs without an answer: %s", len(commits), error)
             answers = await self._probe(worker, commits)
-        except Exception as error:
+        except Exception:
             _log.exception("commit of %d runs failed", len(commits))
             if len(batch) > 1:  # the others are not to blame for what one of them holds
                 middle = len(batch) // 2
                 await self._commit(batch[:middle], wait=wait)
                 await self._commit(batch[middle:], wait=wait)
                 return
-            answers = _refused(commits, await self._probe(worker, commits))
-            if batch[0].blocked is not None:
-                raise RuntimeError(f"run {batch[0].id} cannot even be blocked") from error
+            (answer,) = await self._probe(worker, commits)
+            answers = [_after_failure(batch[0], commits[0], answer)]
         self.commits += 1
         for execution, commit, answer in zip(batch, commits, answers, strict=True):
             try:
@@ -186,14 +188,29 @@ class Journal:
             execution.resume()
             self.dirty(execution)
         elif code is Code.POISONED:
-            execution.poisoned(f"the database refuses what run {execution.id} wants to append")
-            self.dirty(execution)
+            self._poisoned(execution)
         elif code is Code.FENCED:
             self._host.fenced()
         else:
             self._host.lost(execution)
 
+    def _poisoned(self, execution: Execution) -> None:
+        reason = f"the database refuses what run {execution.id} wants to append"
+        if execution.blocked is not None and reason in execution.blocked:
+            self._host.lost(execution)  # not even this: it is looked at again later
+            return
+        execution.poisoned(reason)
+        self.dirty(execution)
+
     async def drained(self) -> None:
         """Wait until everything that can be committed has been."""
         while not self.idle:
             await self._clock.sleep(0.005)
+
+
+def _after_failure(execution: Execution, commit: Commit, answer: Committed) -> Committed:
+    """The store failed in a way that no store should: once more, and in the end the run is to blame."""
+    if answer.code is not Code.OTHER_SEQ or answer.seq != commit.seq:
+        return answer
+    again = execution.misses < MISSES_BEFORE_POISON
+    return replace(answer, code=Code.BUSY if again else Code.POISONED)

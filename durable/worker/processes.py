@@ -14,5 +14,5 @@ def run_in_process(module: str, name: str, arguments: bytes) -> bytes:
     for part in name.split("."):
         found = getattr(found, part)
     step = as_step(found)
-    args, kwargs = step.arguments.decode(arguments, step.name)
+    args, kwargs = step.arguments.decode(arguments, f"step {step.name}")
     return step.result.encode(step.fn(*args, **kwargs), f"result of step {step.name}")

@@ -14,6 +14,7 @@ from durable.model.scope import STEP
 if TYPE_CHECKING:
     from durable.model.commands import RunStep
     from durable.worker.execution import Execution
+    from durable.worker.executors import Seats
 
 _log = logging.getLogger("durable.step")
 
@@ -21,7 +22,7 @@ _log = logging.getLogger("durable.step")
 class StepContext:
     """One attempt of a step. What it tells is worked out when it is asked: few steps ask."""
 
-    __slots__ = ("_log", "attempt", "cancelled", "command", "execution", "started", "task")
+    __slots__ = ("_log", "attempt", "cancelled", "command", "execution", "seats", "started", "task")
 
     def __init__(self, execution: Execution, command: RunStep, started: int) -> None:
         self.execution = execution
@@ -31,6 +32,8 @@ class StepContext:
         self.started = started
         """When the attempt began, in microseconds of the database's time."""
         self.task: asyncio.Task[None] | None = None
+        self.seats: Seats | None = None
+        """Where it holds a seat, until a thread or process has taken it over."""
         self.cancelled = False
         """Nobody waits for the result any more. A thread cannot be stopped: look here."""
         self._log: logging.LoggerAdapter[logging.Logger] | None = None

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +16,7 @@ from durable.errors import DurableError, StepTimeout
 from durable.model import history
 from durable.model.failure import encode_failure, failure_of
 from durable.model.scope import STEP
+from durable.worker.executors import PROCESSES, THREADS, Seats, StepProcesses, StepThreads
 from durable.worker.processes import run_in_process
 from durable.worker.step_context import StepContext
 
@@ -47,8 +45,14 @@ class StepRunner:
         self._random = random
         self._waiting: deque[tuple[Execution, RunStep]] = deque()
         self._running: dict[tuple[Execution, int], StepContext] = {}
-        self._threads: ThreadPoolExecutor | None = None
-        self._processes: ProcessPoolExecutor | None = None
+        self._threads = StepThreads()
+        self._processes = StepProcesses()
+        self._seats = {
+            "thread": Seats(THREADS, self.pump),
+            "process": Seats(PROCESSES, self.pump),
+        }
+        self._in_line = 0
+        """Commands that wait for a seat, not for a slot."""
         self._draining = False
         # Attempts start from the worker's context, never from that of the attempt that made room for them.
         self._context = contextvars.copy_context()
@@ -59,7 +63,7 @@ class StepRunner:
 
     @property
     def backlog(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + self._in_line
 
     def submit(self, execution: Execution, command: RunStep) -> None:
         """Run a step as soon as there is a slot for it."""
@@ -68,18 +72,50 @@ class StepRunner:
 
     def pump(self) -> None:
         """Start what there are slots for. A worker that cannot renew its lease starts nothing new."""
-        while self._waiting and len(self._running) < self._slots:
+        while len(self._running) < self._slots:
             if self._draining or not self._host.healthy():
                 return
-            execution, command = self._waiting.popleft()
+            found = self._next()
+            if found is None:
+                return
+            execution, command = found
             # The same command object: a later attempt of a dropped step is not this one.
             if execution.dead or execution.active.get(command.cmd) is not command:
                 continue
-            attempt = StepContext(execution, command, self._host.now())
-            self._running[execution, command.cmd] = attempt
-            attempt.task = asyncio.get_running_loop().create_task(
-                self._attempt(attempt), context=self._context.copy()
-            )
+            self._begin(execution, command)
+
+    def _next(self) -> tuple[Execution, RunStep] | None:
+        """Who has waited longest, of those for whom there is a seat."""
+        if self._in_line:
+            for seats in self._seats.values():
+                if seats.waiting and seats.free:
+                    self._in_line -= 1
+                    return seats.waiting.popleft()
+        while self._waiting:
+            found = self._waiting.popleft()
+            wanted = self._seats_for(found[1])
+            if wanted is None or wanted.free:
+                return found
+            wanted.waiting.append(found)
+            self._in_line += 1
+        return None
+
+    def _seats_for(self, command: RunStep) -> Seats | None:
+        """None: it runs on the event loop."""
+        step = command.step
+        if step.executor == "process":
+            return self._seats["process"]
+        return None if step.is_async else self._seats["thread"]
+
+    def _begin(self, execution: Execution, command: RunStep) -> None:
+        attempt = StepContext(execution, command, self._host.now())
+        attempt.seats = self._seats_for(command)
+        if attempt.seats is not None:
+            attempt.seats.take()
+        self._running[execution, command.cmd] = attempt
+        attempt.task = asyncio.get_running_loop().create_task(
+            self._attempt(attempt), context=self._context.copy()
+        )
 
     def cancel(self, execution: Execution, cmd: int) -> None:
         """Tell an attempt to stop; its slot is free when it has."""
@@ -104,14 +140,11 @@ class StepRunner:
         tasks = [attempt.task for attempt in self._running.values() if attempt.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=1)
-        self.close()
 
     def close(self) -> None:
-        """Let the executors go without waiting for what cannot be stopped."""
-        for executor in (self._threads, self._processes):
-            if executor is not None:
-                executor.shutdown(wait=False, cancel_futures=True)
-        self._threads = self._processes = None
+        """Let threads and processes go without waiting for what cannot be stopped."""
+        self._threads.close()
+        self._processes.close()
 
     # -- one attempt
 
@@ -139,7 +172,9 @@ class StepRunner:
             del self._running[attempt.execution, cmd]
             if event is not None and attempt.execution.finished_step(cmd):
                 attempt.execution.record(event)
-            if self._waiting:
+            if attempt.seats is not None:
+                attempt.seats.give_back()
+            if self._waiting or self._in_line:
                 self.pump()
 
     def _completed(self, attempt: StepContext, payload: bytes) -> history.Event:
@@ -178,25 +213,26 @@ class StepRunner:
         command, step = attempt.command, attempt.command.step
         if step.executor == "process":
             module, name = step.fn.__module__, step.fn.__qualname__
-            return await asyncio.get_running_loop().run_in_executor(
-                self._process_pool(), run_in_process, module, name, command.arguments
-            )
+            free = _hand_over(attempt)
+            return await self._processes.run(free, run_in_process, module, name, command.arguments)
         if command.args is not None and command.kwargs is not None:
             args, kwargs = command.args, command.kwargs
         else:
-            args, kwargs = step.arguments.decode(command.arguments, step.name)
+            args, kwargs = step.arguments.decode(command.arguments, f"step {step.name}")
         if step.is_async:
             value = await step.fn(*args, **kwargs)
         else:
             context = contextvars.copy_context()
             call_it = lambda: context.run(step.fn, *args, **kwargs)  # noqa: E731
-            value = await asyncio.get_running_loop().run_in_executor(self._thread_pool(), call_it)
+            value, error = await self._threads.run(call_it, _hand_over(attempt))
+            if error is not None:
+                raise error
         return step.result.encode(value, f"result of step {step.name}")
 
     def _failed(self, attempt: StepContext, error: BaseException) -> history.Event:
         command, step = attempt.command, attempt.command.step
         if isinstance(error, BrokenProcessPool):
-            self._processes = None
+            self._processes.forget()
             error = DurableError(f"the process that ran step {step.name} died")
         at = attempt.execution.at()
         elapsed = (at - (command.first_at or at)) / SECOND
@@ -216,16 +252,12 @@ class StepRunner:
             None if delay is None else at + round(delay * SECOND),
         )
 
-    def _thread_pool(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            threads = min(32, (os.cpu_count() or 1) + 4)
-            self._threads = ThreadPoolExecutor(threads, thread_name_prefix="durable-step")
-        return self._threads
 
-    def _process_pool(self) -> ProcessPoolExecutor:
-        if self._processes is None:
-            self._processes = ProcessPoolExecutor(mp_context=get_context("spawn"))
-        return self._processes
+def _hand_over(attempt: StepContext) -> Callable[[], None]:
+    """Whoever runs the function gives the seat back when it has ended, not when nobody waits."""
+    seats, attempt.seats = attempt.seats, None
+    assert seats is not None
+    return seats.give_back
 
 
 def _is_our_own_end() -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from durable.client.patience import patiently
 from durable.clock import SECOND
-from durable.errors import DefinitionError, StoreUnavailable
+from durable.errors import DefinitionError, DurableError, StoreUnavailable
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import Unblocked
 from durable.model.records import Health
@@ -89,6 +89,9 @@ class Worker:
         self._offered: set[Lane] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._state = "new"
+        self._stopped = asyncio.Event()
+        self._stopped_early = False
+        self._joined = False
         self._trouble: dict[str, str] = {}
         self._code = ""
 
@@ -98,18 +101,27 @@ class Worker:
         if self._state != "new":
             message = f"worker {self.name} was used already: make a new one"
             raise RuntimeError(message)
+        if not self._client.is_open:
+            message = f"worker {self.name}: its client is not open, use `async with client:` first"
+            raise DurableError(message)
+        for workflow in self._workflows.values():
+            workflow.resolve()
         self._state = "starting"
         self._clock = self._client.clock
         self._store = self._client.storage
-        for workflow in self._workflows.values():
-            workflow.resolve()
         self._code = code_fingerprint(self._workflows.values())
         self._assemble()
+        self._joining = asyncio.ensure_future(patiently(self._clock, self._join))
         try:
-            await patiently(self._clock, self._join)
+            await self._joining
         except BaseException:
-            self._keeper.stop()
+            await self._give_up()
+            self._refuse_if_stopped()
             raise
+        if self._stopped_early:
+            await self._give_up()
+            self._refuse_if_stopped()
+        self._joined = True
         self._watchdog.start()
         self._state = "running"
         self._client.attach(self)
@@ -172,7 +184,26 @@ class Worker:
         if self._state in {"new", "stopped"}:
             self._state = "stopped"
             return
+        if self._state == "starting":
+            self._stopped_early = True
+            self._joining.cancel()
+            await self._stopped.wait()
+            return
+        if self._state == "draining":  # somebody else has begun it
+            await self._stopped.wait()
+            return
         self._state = "draining"
+        try:
+            await self._drain()
+        finally:
+            await self._leave()
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped_early:
+            message = f"worker {self.name} was stopped while it started"
+            raise RuntimeError(message)
+
+    async def _drain(self) -> None:
         self._client.detach(self)
         self._cancel("claims")
         runners = self._runners.values()
@@ -181,8 +212,6 @@ class Worker:
         await asyncio.gather(*(runner.drain(self._grace, self._clock.sleep) for runner in runners))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._journal.drained(), timeout=max(1.0, self._lease))
-        await self._leave()
-        self._state = "stopped"
 
     async def _leave(self) -> None:
         for task in self._tasks:
@@ -190,12 +219,25 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._alarm.stop()
         self._watchdog.stop()
-        self._keeper.stop()
         self._forget_all()
+        for runner in self._runners.values():
+            runner.close()
+        await self._give_up()
+
+    async def _give_up(self) -> None:
+        """Give the lease back, in no more time than it lasts."""
+        self._keeper.stop()
         try:
-            await self._store.unregister(self._keeper.worker_id)
-        except StoreUnavailable as error:
+            if self._keeper.worker_id:
+                async with asyncio.timeout(self._lease):
+                    await self._store.unregister(self._keeper.worker_id)
+        except (StoreUnavailable, TimeoutError) as error:
             _log.warning("worker %s could not hand back its runs: %s", self.name, error)
+        except Exception:
+            _log.exception("worker %s could not hand back its runs", self.name)
+        finally:
+            self._state = "stopped"
+            self._stopped.set()
         await asyncio.to_thread(self._keeper.join)
 
     def _cancel(self, name: str) -> None:
@@ -232,13 +274,10 @@ class Worker:
 
     def health(self) -> Health:
         """Whether the process lives and takes work; `details` for people. Does no I/O."""
-        ready = self._state == "running" and self._keeper.healthy() and not self._trouble
-        details: dict[str, Any] = {
-            "state": self._state,
-            "name": self.name,
-            "trouble": self._trouble,
-        }
-        if self._state not in {"new", "starting"}:
+        trouble = self._all_trouble()
+        ready = self._state == "running" and self._keeper.healthy() and not trouble
+        details: dict[str, Any] = {"state": self._state, "name": self.name, "trouble": trouble}
+        if self._joined:
             details |= {
                 "worker": self._keeper.worker_id,
                 "lease": self._keeper.healthy(),
@@ -251,6 +290,16 @@ class Worker:
                 "stalls": self._watchdog.stalls,
             }
         return Health(live=self._state != "stopped", ready=ready, details=details)
+
+    def _all_trouble(self) -> dict[str, str]:
+        trouble = dict(self._trouble)
+        if self._joined:
+            if self._claimer.trouble is not None:
+                trouble["claims"] = self._claimer.trouble
+            if self._journal.failing_since is not None:
+                seconds = self._clock.monotonic() - self._journal.failing_since
+                trouble["journal"] = f"no commit has been answered for {seconds:.1f} s"
+        return trouble
 
     # -- background loops
 
@@ -318,7 +367,10 @@ class Worker:
         options = dict(command.options)
         given: dict[str, Any] = options.pop("extra", None) or {}
         extra = {"run_id": execution.id, "workflow": execution.workflow.name, **given}
-        _workflow_log.log(command.level, command.message, *command.args, extra=extra, **options)
+        try:
+            _workflow_log.log(command.level, command.message, *command.args, extra=extra, **options)
+        except Exception:  # what the user gave it, or his handler: no reason to lose the run
+            _log.exception("run %s: a line of its log could not be written", execution.id)
 
     # -- runs come and go
 
@@ -341,6 +393,8 @@ class Worker:
     def started(self, key: int, run: NewRun) -> None:
         """A run was started that this worker owns from its first moment on."""
         if run.eager_owner != self._keeper.worker_id or self._state != "running":
+            return
+        if key in self._executions:  # adopted, before the answer to its start had come
             return
         execution = self._new(key, run.id, run.lane, epoch=1)
         execution.replay([run.started])
@@ -412,7 +466,7 @@ class Worker:
         """Somebody else drives the run now."""
         self._drop(execution)
         execution.discard()
-        self._claimer.poke()
+        self._claimer.look_at(execution.key)
 
     def _drop(self, execution: Execution) -> None:
         if self._executions.get(execution.key) is execution:

@@ -42,6 +42,8 @@ SPEED = 5
 LEASE = 5.0
 """Seconds of the database's clock."""
 OPEN_RUNS = 150
+KILL_EVERY = 1000
+"""Messages sent between two crashes of the server."""
 
 
 @dataclass(frozen=True)
@@ -231,12 +233,14 @@ class Campaign:
                     self.ledger.accept(run_id, payload, row[0])
 
     async def _killer(self) -> None:
-        luck = random.Random(self.random.random())
+        """Crashes the server now and again, by what was sent: so that every round meets it."""
+        next_at = KILL_EVERY // 2
         while not self.done:
-            await asyncio.sleep(1 + luck.random())
-            if self.sending:
+            await asyncio.sleep(0.05)
+            if self.sending and self.sent >= next_at:
                 await asyncio.to_thread(self.server.restart_immediate)
                 self.ledger.counts["server killed"] += 1
+                next_at = self.sent + KILL_EVERY
 
 
 def play(plan: Plan) -> tuple[list[str], Ledger, float]:

@@ -215,7 +215,7 @@ SAME: list[tuple[Any, Any]] = [
     (dt.datetime, NOW.replace(tzinfo=None)),
     (dt.datetime, BERLIN),
     (dt.datetime, NOW.replace(tzinfo=None, fold=1)),
-    (dt.datetime, dt.datetime.min),
+    (dt.datetime, dt.datetime(1, 1, 1)),  # noqa: DTZ001
     (dt.datetime, dt.datetime.max.replace(tzinfo=dt.timezone(-dt.timedelta(hours=14)))),
     (dt.date, NOW.date()),
     (dt.timedelta, dt.timedelta(days=1, microseconds=1)),
@@ -265,7 +265,7 @@ SAME: list[tuple[Any, Any]] = [
     (dt.date | dt.datetime, NOW),
     (dt.datetime | str, "2026-01-01"),
     (uuid.UUID | str, str(SOME_UUID)),
-    (Union[M, Base], Base(x=1)),
+    (Union[M, Base], Base(x=1)),  # noqa: UP007 - the old way is a type of its own
     (Base | Sub, Sub(x=1, y=2)),
     (Sub | Base, Base(x=1)),
     (M | Any, M(a=1)),
@@ -273,7 +273,7 @@ SAME: list[tuple[Any, Any]] = [
     (decimal.Decimal | float, 1.5),
     (decimal.Decimal | str, "1.0"),
     (list[int] | tuple[int, ...], (1,)),
-    (Optional[M], None),
+    (Optional[M], None),  # noqa: UP045 - the same
     (Any, NOW),
     (Any, (1, 2)),
     (Any, {1: 2}),

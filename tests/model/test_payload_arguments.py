@@ -131,7 +131,7 @@ def test_local_names_are_found_in_the_closure_or_as_given():
 
 
 def test_an_unresolvable_annotation_says_what_to_do():
-    with pytest.raises(DefinitionError, match="'Missing' of the result of unknown.*TYPE_CHECKING"):
+    with pytest.raises(DefinitionError, match=r"'Missing' of the result of unknown.*TYPE_CHECKING"):
         result_of(unknown).resolve()
 
 
@@ -142,7 +142,7 @@ def test_a_type_without_schema_names_function_and_parameter():
     def takes(thing: Plain, n: int) -> None:
         return Plain
 
-    with pytest.raises(DefinitionError, match="thing of .*takes: .*Plain cannot be stored"):
+    with pytest.raises(DefinitionError, match=r"thing of .*takes: .*Plain cannot be stored"):
         arguments_of(takes, names=locals()).resolve()
 
 

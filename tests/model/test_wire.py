@@ -138,3 +138,16 @@ def test_any_completion_comes_back(event):
 def test_a_damaged_or_unknown_row_is_told_with_its_number(stored):
     with pytest.raises(PayloadError, match="event 7"):
         decode_event(stored)
+
+
+def test_damaged_rows_are_payload_errors_and_odd_texts_survive() -> None:
+    """Whatever stands in a row, reading it is an event or a `PayloadError` that names it."""
+    event = history.StepCompleted(1, 1, "s", b"\x01\xc0", 1, 1, 1, "a.py:1")
+    row = encode_event(2, event)
+    fields = msgpack.unpackb(row.data[1:])
+    for damaged in (fields[:2], [*fields, 1, 2, 3], 7, {}):
+        data = b"\x01" + msgpack.packb(damaged)
+        with pytest.raises(PayloadError, match="event 2"):
+            decode_event(dataclasses.replace(row, data=data))
+    odd = history.RunTerminated(1, "a lone \ud800 surrogate and a \x00")
+    assert decode_event(encode_event(1, odd)) == odd

@@ -171,8 +171,8 @@ class World:
     async def drain(self, process: Process) -> None:
         """Stop a worker in the orderly way, and close its client."""
         assert process.worker is not None
-        await self.run(process.worker.stop())
-        await self.run(process.client.close())
+        await self.run_with_threads(process.worker.stop())
+        await self.run_with_threads(process.client.close())
         process.dead = True
 
     async def _bury(self) -> None:
@@ -226,6 +226,17 @@ class World:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         return task.result()
+
+    async def run_with_threads(self, act: Awaitable[T]) -> T:
+        """The same for what waits for threads, which the virtual clock knows nothing of."""
+        task = asyncio.ensure_future(act)
+        async with asyncio.timeout(REAL_SECONDS):
+            while True:
+                await self.settle()
+                if (await asyncio.wait({task}, timeout=0.002))[0]:
+                    return task.result()
+                if self.clock.next_due is not None:
+                    self.clock.jump(self.clock.next_due)
 
     async def result(self, handle: Handle[T], within: float = 120.0) -> T:
         return await self.run(handle.result(), within)

@@ -44,8 +44,8 @@ class Claims(Database):
         asked = [runs[place] for place in places]
         arrays = start_arrays(asked, lanes)
         for ordinal, key, owned in await self._working.ask(self._sql.start, [self._now(), *arrays]):
-            run = asked[ordinal - 1]
-            answers[places[ordinal - 1]] = _fresh(key, run, owned)
+            place: int = ordinal - 1
+            answers[places[place]] = _fresh(key, asked[place], owned)
 
     async def _find(self, runs: Sequence[NewRun], answers: list[Started | None]) -> None:
         """Look up the ids that existed. In a new statement: the insert's snapshot is too old."""

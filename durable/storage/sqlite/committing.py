@@ -76,10 +76,10 @@ class _Guard:
 class _Accepted:
     """The parts of a batch that passed, sorted by how they are written."""
 
-    kept: list[Row] = field(default_factory=list)
-    left: list[Row] = field(default_factory=list)
-    consumed: list[Row] = field(default_factory=list)
-    items: list[Commit] = field(default_factory=list)
+    kept: list[Row] = field(default_factory=list[Row])
+    left: list[Row] = field(default_factory=list[Row])
+    consumed: list[Row] = field(default_factory=list[Row])
+    items: list[Commit] = field(default_factory=list[Commit])
 
     def add(self, item: Commit, guard: _Guard, seq: int) -> None:
         self.items.append(item)

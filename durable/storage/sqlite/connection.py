@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,10 @@ _ADVICE: Final = (
 )
 
 
+class Again(Exception):
+    """Something failed where no savepoint was set: roll back, and do it again carefully."""
+
+
 class Database:
     """A connection that belongs to one thread, and the prefix of this installation's tables.
 
@@ -52,6 +56,8 @@ class Database:
         self._connection = connection
         self._prefix = prefix
         self._texts: dict[str, str] = {}
+        self.careful = True
+        """Whether savepoints are set. Hardly one is ever needed, and each is two statements."""
 
     def execute(self, text: str, values: Values = ()) -> int:
         """Run a statement that answers nothing; how many rows it changed."""
@@ -89,8 +95,17 @@ class Database:
         return known
 
     @contextmanager
-    def savepoint(self, name: str) -> Iterator[None]:
-        """All or nothing inside a transaction. `name` is a constant of ours."""
+    def savepoint(self, name: str) -> Generator[None]:
+        """All or nothing inside a transaction. `name` is a constant of ours.
+
+        Unless the database is `careful`, an error costs the whole transaction: `Again`.
+        """
+        if not self.careful:
+            try:
+                yield
+            except Exception as error:
+                raise Again from error
+            return
         self.execute(f"SAVEPOINT {name}")
         try:
             yield
@@ -184,7 +199,7 @@ def translate(error: Exception, where: str) -> Exception:
 
 
 @contextmanager
-def translated(where: str) -> Iterator[None]:
+def translated(where: str) -> Generator[None]:
     """Errors of `sqlite3` leave this block as our own."""
     try:
         yield

@@ -12,15 +12,19 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 from durable.errors import StoreUnavailable
-from durable.storage.sqlite.connection import Database, translate
+from durable.storage.sqlite.connection import Again, Database, translate
 from durable.storage.sqlite.leases import Leases
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Work = Callable[[Database, int], T]
 """Something to do with a database at a time (microseconds)."""
+
+Merge = Callable[[Database, int, list[Any]], list[Any]]
 
 GROUP: Final = 1000
 """Operations in one transaction at most, so that other processes get their turn."""
@@ -32,6 +36,9 @@ class Job:
 
     work: Work[Any]
     future: asyncio.Future[Any] | concurrent.futures.Future[Any]
+    merge: Merge | None = None
+    """Does the work of many such jobs at once, given their `items`."""
+    items: Any = None
     value: Any = None
     error: Exception | None = None
 
@@ -92,6 +99,14 @@ class Desk:
         """Have `work` done and wait for its answer."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._put(Job(work, future))
+        return await future
+
+    async def ask_merged(
+        self, merge: Callable[[Database, int, list[Item]], list[T]], items: Item
+    ) -> T:
+        """The same for work that can be done for many askers at once."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._put(Job(lambda database, now: merge(database, now, [items])[0], future, merge, items))
         return await future
 
     def ask_blocking(self, work: Work[T], timeout: float) -> T:
@@ -201,12 +216,38 @@ class Writer(Desk):
     def _serve(self, database: Database, jobs: list[Job]) -> None:
         if not jobs and not self._leases.due():
             return
+        try:
+            self._transaction(database, jobs, careful=False)
+        except Again:
+            database.rollback()
+            self._transaction(database, jobs, careful=True)
+
+    def _transaction(self, database: Database, jobs: list[Job], *, careful: bool) -> None:
+        """All jobs in one transaction; not `careful`: one that fails costs it, `Again`."""
+        database.careful = careful
         # IMMEDIATE: a transaction that reads first and then wants to write fails without waiting.
         database.execute("BEGIN IMMEDIATE")
-        self._leases.keep(database, self._clock())
-        for job in jobs:
-            self._alone(database, job)
+        extended = self._leases.keep(database, self._clock())
+        if careful:
+            for job in jobs:
+                self._alone(database, job)
+        else:
+            with database.savepoint("group"):
+                self._together(database, jobs)
         database.execute("COMMIT")
+        self._leases.confirm(extended)
+
+    def _together(self, database: Database, jobs: list[Job]) -> None:
+        """Neighbours that can be merged go in one call: fewer statements for the same work."""
+        for merge, some in groupby(jobs, key=lambda job: job.merge):
+            same = list(some)
+            if merge is None or len(same) == 1:
+                for job in same:
+                    job.value = job.work(database, self._clock())
+                continue
+            values = merge(database, self._clock(), [job.items for job in same])
+            for job, value in zip(same, values, strict=True):
+                job.value = value
 
     def _alone(self, database: Database, job: Job) -> None:
         try:

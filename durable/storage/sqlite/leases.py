@@ -9,7 +9,7 @@ must lose its lease although the process lives on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,7 @@ class Leases:
     """The leases taken through one store. `active` is False under a virtual clock: tests beat by hand."""
 
     active: Callable[[], bool]
-    _kept: dict[int, _Kept] = field(default_factory=dict)
+    _kept: dict[int, _Kept] = field(default_factory=dict[int, _Kept])
 
     def add(self, worker: int, ttl: float) -> None:
         """From now on kept, as long as it is heard of."""
@@ -62,16 +62,26 @@ class Leases:
             return None
         return min((kept.ttl / 6 for kept in list(self._kept.values())), default=None)
 
-    def keep(self, database: Database, now: int) -> None:
-        """Extend what is due. A lease that is gone stays gone: the row is updated, never inserted."""
+    def keep(self, database: Database, now: int) -> list[int]:
+        """Extend what is due; which ones, to be confirmed when that is committed.
+
+        A lease that is gone stays gone: the row is updated, never inserted.
+        """
         if not self._kept or not self.active():
-            return
+            return []
         moment = time.monotonic()
-        for worker, kept in list(self._kept.items()):
-            if kept.due(moment):
-                if not extend(database, now, worker, kept.ttl):
-                    self.drop(worker)
-                kept.renewed = moment
+        due = [(worker, kept) for worker, kept in list(self._kept.items()) if kept.due(moment)]
+        for worker, kept in due:
+            if not extend(database, now, worker, kept.ttl):
+                self.drop(worker)
+        return [worker for worker, _ in due]
+
+    def confirm(self, workers: Sequence[int]) -> None:
+        """These have been extended for good."""
+        for worker in workers:
+            kept = self._kept.get(worker)
+            if kept is not None:
+                kept.renewed = time.monotonic()
 
 
 def extend(database: Database, now: int, worker: int, ttl: float) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from durable.model.lifecycle import HOLD_BLOCKED, RunStatus
@@ -88,6 +89,14 @@ def deliver(database: Database, now: int, deliveries: Sequence[Delivery]) -> lis
         answers.append(Delivered(number))
     post(database, now, posts)
     return answers
+
+
+def deliver_all(
+    database: Database, now: int, asked: Sequence[Sequence[Delivery]]
+) -> list[list[Delivered]]:
+    """The deliveries of several callers, one after the other."""
+    answers = iter(deliver(database, now, [delivery for some in asked for delivery in some]))
+    return [list(islice(answers, len(some))) for some in asked]
 
 
 def _number_known(database: Database, key: int, idempotency_key: str | None) -> int | None:

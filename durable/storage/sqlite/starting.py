@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from durable.clock import SECOND
@@ -68,6 +69,16 @@ def start(database: Database, now: int, runs: Sequence[NewRun], numbers: Lanes) 
                 found |= existing(database, [run.id])
             answers.append(found[run.id])
     return answers
+
+
+def start_all(
+    database: Database, now: int, asked: Sequence[tuple[Sequence[NewRun], Lanes]]
+) -> list[list[Started]]:
+    """The starts of several callers, one after the other."""
+    runs = [run for some, _ in asked for run in some]
+    numbers = {lane: number for _, some in asked for lane, number in some.items()}
+    answers = iter(start(database, now, runs, numbers))
+    return [list(islice(answers, len(some))) for some, _ in asked]
 
 
 def insert(

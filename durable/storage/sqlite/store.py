@@ -187,9 +187,7 @@ class SqliteStorage:
 
     async def start(self, runs: Sequence[NewRun]) -> list[Started]:
         numbers = await self.lanes([run.lane for run in runs])
-        return await self._writer.ask(
-            lambda database, now: starting.start(database, now, runs, numbers)
-        )
+        return await self._writer.ask_merged(starting.start_all, (runs, numbers))
 
     async def restart(self, run: NewRun, ended: EventRow) -> Started:
         numbers = await self.lanes([run.lane])
@@ -245,9 +243,7 @@ class SqliteStorage:
     # -- messages
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
-        return await self._writer.ask(
-            lambda database, now: messaging.deliver(database, now, deliveries)
-        )
+        return await self._writer.ask_merged(messaging.deliver_all, deliveries)
 
     async def terminate(self, run_id: str, event: EventRow) -> RunStatus | None:
         return await self._writer.ask(

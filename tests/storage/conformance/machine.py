@@ -322,8 +322,11 @@ class StoreMachine(RuleBasedStateMachine):
         for claim in self.do(self.store.adopt(worker, unknown)):
             self._believe(worker, claim)
         quiet = [h for h in held if h.key not in unknown and h.inbox_head == h.consumed]
+        late = quiet[:1] if data.draw(RARELY) else []
+        for h in late:  # a message comes between the look and its acknowledgement
+            self.deliver(self._by_key(h.key).id, "late", None)
         self.do(self.store.acknowledge(worker, quiet))
-        for h in quiet:
+        for h in quiet[len(late) :]:
             self._by_key(h.key).ready_at = None
 
     @precondition(lambda self: bool(self.beliefs))
