@@ -257,6 +257,7 @@ async def start_many(client: Client) -> list[int]:
 
 async def restart(client: Client) -> int:
     await client.start(sleeps_between, 1, id="a")
+    await client.clock.sleep(0.5)
     handle = await client.start(sleeps_between, 1, id="a", on_conflict="restart")
     return await handle.result()
 

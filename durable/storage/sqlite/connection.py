@@ -134,13 +134,13 @@ class Database:
 
 
 def prefix_of(schema: str) -> str:
-    """What is put in front of the names of an installation's tables."""
+    """What is put in front of the names of an installation's tables: the file may be the user's own."""
     if not _SCHEMA.fullmatch(schema):
         raise InvalidInput(f"schema {schema!r}: use up to 40 letters, digits and underscores")
-    return "" if schema == "durable" else f"{schema}_"
+    return f"{schema}_"
 
 
-def connect(path: Path | None, prefix: str = "", *, reading: bool = False) -> Database:
+def connect(path: Path | None, prefix: str, *, reading: bool = False) -> Database:
     """Open a database file, or a private one in memory, for the calling thread."""
     connection = sqlite3.connect(
         ":memory:" if path is None else path,

@@ -47,7 +47,7 @@ from durable.storage.sqlite.leases import Leases
 class SqliteStorage:
     """`durable.storage.base.Storage` on SQLite. `path` None: private, in memory.
 
-    A `schema` other than "durable" is put in front of every table's name.
+    `schema` is put in front of every table's name: `durable_runs`.
     """
 
     time: Callable[[], int] | None = None

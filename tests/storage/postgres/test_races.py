@@ -344,13 +344,16 @@ async def test_many_starts_of_one_id_make_one_run(durable_postgres, store, worke
 # -- epochs
 
 
-def test_an_older_instance_of_the_same_worker_writes_nothing(player, worker, keys):
+@pytest.mark.parametrize("verb", ["append", "commit"])
+def test_an_older_instance_of_the_same_worker_writes_nothing(player, worker, keys, verb):
     """Owner and seq are the same again after a pause and a resume; only the epoch tells."""
     one = player()
     one(f"update {{s}}.runs set owner = null, ready_at = now() where key = {keys[0]}")
     assert one.claim(worker) == [keys[0]]
-    assert one.append(worker, step(keys[0], epoch=1)) == [Code.LOST]
-    assert one.append(worker, step(keys[0], epoch=2)) == [Code.APPLIED]
+    write = getattr(one, verb)
+    assert write(worker, step(keys[0], epoch=1)) == [Code.LOST]
+    assert one.run(keys[0], "seq") == 1
+    assert write(worker, step(keys[0], epoch=2)) == [Code.APPLIED]
 
 
 def test_a_repeated_commit_learns_how_long_its_history_is(player, worker, keys):

@@ -101,7 +101,7 @@ def check_file(path: Path) -> None:
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         wrong = connection.execute(
-            "SELECT r.id FROM runs r LEFT JOIN history h ON h.run_key = r.key GROUP BY r.key "
+            "SELECT r.id FROM durable_runs r LEFT JOIN durable_history h ON h.run_key = r.key GROUP BY r.key "
             "HAVING count(h.seq) <> r.seq OR max(h.seq) <> r.seq"
         )
         assert wrong.fetchall() == []
@@ -126,7 +126,7 @@ def test_sixteen_processes_boot_on_an_empty_file(path: Path):
     finish([run(BOOT, f"sqlite:///{path}") for _ in range(16)])
     check_file(path)
     with sqlite3.connect(path) as connection:
-        steps = connection.execute("SELECT number FROM migrations ORDER BY number").fetchall()
+        steps = connection.execute("SELECT number FROM durable_migrations ORDER BY number").fetchall()
         assert steps == [(n,) for n in range(1, len(steps) + 1)]
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -146,7 +146,7 @@ def test_a_killed_process_leaves_a_good_file(path: Path, seconds: float):
     acknowledged = 1 + len([line for line in rest.splitlines(keepends=True) if line.endswith("\n")])
     check_file(path)
     connection = sqlite3.connect(path)
-    (count,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+    (count,) = connection.execute("SELECT count(*) FROM durable_runs").fetchone()
     connection.close()
     assert count >= acknowledged * 20
 

@@ -32,7 +32,7 @@ async def test_a_prefix_keeps_two_installations_apart(path: Path):
     await two.close()
     with sqlite3.connect(path) as connection:
         names = {n for (n,) in connection.execute("SELECT name FROM sqlite_schema")}
-        assert {"runs", "acme_runs", "acme_runs_ready", "acme_readable_runs"} <= names
+        assert {"durable_runs", "acme_runs", "acme_runs_ready", "acme_readable_runs"} <= names
         assert connection.execute("SELECT id FROM acme_readable_runs").fetchall() == [("r",)]
     connection.close()
 
@@ -49,11 +49,11 @@ async def test_people_can_read_it(path: Path):
     await World(store, Now()).start("r")
     await store.close()
     with sqlite3.connect(path) as connection:
-        assert dict(connection.execute("SELECT name, code FROM event_types")) == CODES
-        assert connection.execute("SELECT run_id, type FROM readable_history").fetchall() == [
+        assert dict(connection.execute("SELECT name, code FROM durable_event_types")) == CODES
+        assert connection.execute("SELECT run_id, type FROM durable_readable_history").fetchall() == [
             ("r", "RunStarted")
         ]
-        assert connection.execute("SELECT id, status FROM readable_runs").fetchall() == [
+        assert connection.execute("SELECT id, status FROM durable_readable_runs").fetchall() == [
             ("r", "pending")
         ]
     connection.close()
@@ -67,13 +67,13 @@ async def test_an_older_and_a_newer_schema_are_refused(path: Path):
     steps = await store.migrations()
     assert all(step.applied for step in steps)
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO migrations VALUES (99, 'future', 0)")
+        connection.execute("INSERT INTO durable_migrations VALUES (99, 'future', 0)")
     with pytest.raises(MigrationNeeded, match="upgrade"):
         await store.open()
     assert not [t for t in threading.enumerate() if t.name.startswith("durable-sqlite")]
     with sqlite3.connect(path) as connection:
-        connection.execute("DELETE FROM migrations")
-        connection.execute("INSERT INTO migrations VALUES (-1, 'past', 0)")
+        connection.execute("DELETE FROM durable_migrations")
+        connection.execute("INSERT INTO durable_migrations VALUES (-1, 'past', 0)")
     connection.close()
     with pytest.raises(MigrationNeeded, match="durable migrate"):
         await store.open()

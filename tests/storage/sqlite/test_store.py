@@ -47,7 +47,7 @@ async def test_closing_under_load(where: str, path: Path):
         if where == "file":
             done = {a.id for a in answers[:50] if not isinstance(a, BaseException)}
             with sqlite3.connect(file) as connection:
-                kept = {id for (id,) in connection.execute("SELECT id FROM runs")}
+                kept = {id for (id,) in connection.execute("SELECT id FROM durable_runs")}
                 assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             connection.close()
             assert done <= kept
