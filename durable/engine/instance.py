@@ -12,7 +12,7 @@ from durable.engine.calls import Call
 from durable.engine.context import Context
 from durable.engine.loop import LoopTimer, WorkflowLoop
 from durable.engine.operations import Operation, OperationFuture, StepOperation, TimerOperation
-from durable.engine.replay import Recorded, check, other_arguments
+from durable.engine.replay import Recorded, check
 from durable.engine.sites import user_site, where
 from durable.errors import NondeterminismError, NotAwaited
 from durable.model import history
@@ -145,11 +145,8 @@ class Instance:
             raise NondeterminismError(message)
 
     def _match(self, event: Recorded) -> Operation:
-        found = check(self.run_id, event, self._open.get(event.cmd), self.issued)
-        warning = other_arguments(self.run_id, event, found)
-        if warning is not None:
-            self.warnings.append(warning)
-        return found
+        found = self._open.get(event.cmd)
+        return check(self.run_id, event, found, self.issued, self.warnings)
 
     def _end(self, event: Recorded) -> Operation:
         operation = self._match(event)
@@ -271,9 +268,14 @@ def _micros(seconds: float) -> int:
     return _NEVER if seconds > _NEVER / _MICROSECONDS else round(seconds * _MICROSECONDS)
 
 
+_TIMER_NAMES = {
+    "_set_result_unless_cancelled": "sleep",
+    "_on_timeout": "timeout",
+    "_handle_timeout": "timeout",
+    "_release_waiter": "timeout",
+}
+"""What asyncio wants a timer for, by its callback; the same for all versions of Python."""
+
+
 def _timer_name(timer: LoopTimer) -> str:
-    owner = getattr(timer.callback, "__self__", None)
-    if isinstance(owner, asyncio.Timeout):
-        return "timeout"
-    name = getattr(timer.callback, "__name__", "")
-    return "sleep" if name == "_set_result_unless_cancelled" else "timer"
+    return _TIMER_NAMES.get(getattr(timer.callback, "__name__", ""), "timer")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
-import contextlib
 import contextvars
 import sys
 from collections import deque
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 from durable.engine.calls import Call
 from durable.engine.forbidden import refusals
 from durable.engine.numbered import (
+    MAKES_GATHERING,
     WorkflowFuture,
     WorkflowTask,
     as_completed_of,
@@ -286,10 +286,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return task
 
     def get_debug(self) -> bool:
-        # Every future asks for this while it is made.
-        gathering = number_gathering(self, 2)
-        if gathering is not None:
-            gathering.add_done_callback(self._note_failure)
+        # Every future asks for this while it is made; who asks is all there is to know a gathering by.
+        frame = sys._getframe(1)  # noqa: SLF001
+        if frame.f_code is MAKES_GATHERING:
+            number_gathering(self, frame).add_done_callback(self._note_failure)
         return False
 
     def set_debug(self, enabled: bool) -> None:
@@ -321,20 +321,28 @@ def _ignore_generator(_generator: AsyncGenerator[Any, Any]) -> None:
     """Async generators of a run are finished by the run, never by the worker's own loop."""
 
 
+class Discarded(BaseException):
+    """Raised in workflow code whose instance is being discarded; only its cleanup ever sees it."""
+
+
 def _close_task(task: WorkflowTask[Any]) -> None:
-    """Close the coroutine of a task that will never run again; what it raises on the way out is nobody's."""
+    """End the coroutine of a task that will never run again; what it raises on the way out is nobody's.
+
+    `close` would not do: where an inner coroutine awaits in its cleanup, it ends the outer ones and leaves
+    that one to the garbage collector, which runs the rest of it at any time, inside of any other run.
+    """
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
     coroutine: Any = task.get_coro()
-    for _ in range(_MOST_CLOSINGS):
-        with contextlib.suppress(BaseException):  # a discarded instance has no voice
-            task.context.run(coroutine.close)
-        if getattr(coroutine, "cr_frame", None) is None:
+    for _ in range(_MOST_AWAITS):
+        try:
+            task.context.run(coroutine.throw, Discarded())
+        except BaseException:  # a discarded instance has no voice
             return
-        # An `await` in its cleanup: that is where the next exception goes.
+        # It awaits again, in its cleanup: that is where the next one goes.
     _STUBBORN.append(coroutine)
 
 
-_MOST_CLOSINGS = 100
+_MOST_AWAITS = 100
 _STUBBORN: list[object] = []
 """Coroutines that go on whatever is raised in them: kept, as collecting them would run them once more."""
 

@@ -60,7 +60,7 @@ class WorkflowTask(asyncio.Task[T]):
 
 
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # noqa: SLF001
-_MAKES_GATHERING = _GatheringFuture.__init__.__code__
+MAKES_GATHERING = _GatheringFuture.__init__.__code__
 
 
 class _NumberedGathering(_GatheringFuture):  # type: ignore[misc]
@@ -72,15 +72,12 @@ class _NumberedGathering(_GatheringFuture):  # type: ignore[misc]
         return self.number or object.__hash__(self)
 
 
-def number_gathering(loop: Numbering, depth: int) -> Any:
-    """If the code `depth` frames up is making the future of an `asyncio.gather`: number it, and give it back.
+def number_gathering(loop: Numbering, making: FrameType) -> Any:
+    """Number the future of an `asyncio.gather`, given the frame (of `MAKES_GATHERING`) that makes it.
 
     It is the one future that asyncio does not ask its loop for.
     """
-    frame = sys._getframe(depth)  # noqa: SLF001  who asks is all there is to know it by
-    if frame.f_code is not _MAKES_GATHERING:
-        return None
-    gathering = frame.f_locals["self"]
+    gathering = making.f_locals["self"]
     gathering.__class__ = _NumberedGathering
     gathering.number = loop.next_number()
     return gathering

@@ -8,7 +8,6 @@ from durable.engine.operations import Operation, StepOperation
 from durable.errors import NondeterminismError
 from durable.model.commands import Site
 from durable.model.history import Kind
-from durable.model.steps import Fingerprint
 
 
 class Recorded(Protocol):
@@ -22,10 +21,12 @@ class Recorded(Protocol):
     def name(self) -> str: ...
 
 
-def check(run_id: str, event: Recorded, found: Operation | None, issued: int) -> Operation:
+def check(
+    run_id: str, event: Recorded, found: Operation | None, issued: int, warnings: list[str]
+) -> Operation:
     """The operation that `event` belongs to; `NondeterminismError` when the code asked for something else.
 
-    `issued` is how many commands the code has issued so far.
+    `issued` is how many commands the code has issued so far. `warnings` gets what does not stop the run.
     """
     if found is None:
         code = (
@@ -40,30 +41,26 @@ def check(run_id: str, event: Recorded, found: Operation | None, issued: int) ->
             "removed or swapped"
         )
         raise _mismatch(run_id, event, _describe(found), cause)
-    if _fingerprint_mode(event, found) == "strict":
-        code = f"{_describe(found)} with other arguments"
-        raise _mismatch(run_id, event, code, "an argument changed, or calls were swapped")
+    if isinstance(found, StepOperation):
+        recorded = getattr(event, "fingerprint", None)
+        if recorded != found.command.fingerprint and recorded is not None:
+            _check_arguments(run_id, event, found, warnings)
     return found
 
 
-def other_arguments(run_id: str, event: Recorded, found: Operation) -> str | None:
-    """The warning that a step with `fingerprint="warn"` asks for when its arguments are not the recorded ones."""
-    if _fingerprint_mode(event, found) != "warn":
-        return None
-    return (
-        f"run {run_id}: at command {event.cmd} the code asks for {_describe(found)} with other arguments "
-        "than its history has; the recorded result is used"
-    )
-
-
-def _fingerprint_mode(event: Recorded, found: Operation) -> Fingerprint:
-    """What the step wants to be done about its arguments; "ignore" where they are the recorded ones."""
-    if not isinstance(found, StepOperation):
-        return "ignore"
-    recorded = getattr(event, "fingerprint", None)
-    if recorded is None or recorded == found.command.fingerprint:
-        return "ignore"
-    return found.command.step.fingerprint
+def _check_arguments(
+    run_id: str, event: Recorded, found: StepOperation, warnings: list[str]
+) -> None:
+    """A step has other arguments than its history: do what it wants to be done about that."""
+    code = f"{_describe(found)} with other arguments"
+    mode = found.command.step.fingerprint
+    if mode == "strict":
+        raise _mismatch(run_id, event, code, "an argument changed, or calls were swapped")
+    if mode == "warn":
+        warnings.append(
+            f"run {run_id}: at command {event.cmd} the code asks for {code} than its history has; "
+            "the recorded result is used"
+        )
 
 
 def _describe(operation: Operation) -> str:

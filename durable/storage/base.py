@@ -155,6 +155,7 @@ class Storage(Protocol):
     ) -> list[Committed]:
         """Append for many runs at once, each all or nothing, and answer a code for each, in order.
 
+        A commit that appends makes the run forget its lost owner; one without events leaves that to the next.
         Runs whose row (or a message's target) another transaction has locked answer `BUSY`, unless
         `wait` is set: then they are waited for, up to the lock timeout, on a second connection.
         """

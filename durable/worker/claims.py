@@ -21,7 +21,8 @@ MAX_CLAIM = 200
 """Runs per claim."""
 SUSPECT_RECOVERIES = 2
 """A run that has lost its worker so often without progress is driven with no other of its kind."""
-_HAND_BACK_SECONDS = 0.25
+_HAND_BACK_SECONDS = 0.03
+"""How far apart suspects come back."""
 _LOOK_SECONDS = 1.0
 """A run that was dropped is looked at again after this long: whatever is wrong with it is no hot loop."""
 _IDLE_SECONDS = (0.02, 1.0)
@@ -123,8 +124,13 @@ class Claimer:
         self._suspect = kept or self._suspect
         back = [claim for claim in suspects if claim is not kept]
         if back:
-            due = back[0].now + round(_HAND_BACK_SECONDS * SECOND)
-            await self._store.commit(worker, [_handed_back(claim, due) for claim in back])
+            # One after the other, so that the next one is there when this one has shown what it is.
+            apart = round(_HAND_BACK_SECONDS * SECOND)
+            commits = [
+                _handed_back(claim, claim.now + number * apart)
+                for number, claim in enumerate(back, 1)
+            ]
+            await self._store.commit(worker, commits)
         return [claim for claim in claims if claim not in back]
 
     async def take_up(self, worker: int, claims: Sequence[Claim]) -> None:

@@ -124,6 +124,16 @@ class StepRunner:
             attempt.cancelled = True
             if attempt.task is not None:
                 attempt.task.cancel()
+                attempt.task.add_done_callback(lambda _: self._give_back(attempt))
+
+    def _give_back(self, attempt: StepContext) -> None:
+        """Free the slot of an attempt that was cancelled before it began: it could not do so itself."""
+        place = attempt.execution, attempt.command.cmd
+        if self._running.get(place) is attempt:
+            del self._running[place]
+            if attempt.seats is not None:
+                attempt.seats.give_back()
+            self.pump()
 
     def refuse(self) -> None:
         """Start nothing more."""

@@ -42,7 +42,8 @@ begin
          where r.key = any(p_key) order by r.key for no key update of r skip locked),
     done as (
         update {schema}.runs r
-           set seq = o.new, consumed = o.consumed, lost_owner = null,
+           set seq = o.new, consumed = o.consumed,
+               lost_owner = case when o.new > r.seq then null else r.lost_owner end,
                ready_at = case when r.inbox_head > o.consumed then least(r.ready_at, v_now) end
           from own o join locked l on l.key = o.key
          where l.owner = p_worker and l.epoch = o.epoch and l.seq = o.seq
@@ -138,7 +139,8 @@ begin
            set inbox_head = r.inbox_head + c.cnt,
                seq = case when c.mine then c.new else r.seq end,
                consumed = case when c.mine then c.consumed else r.consumed end,
-               lost_owner = case when c.mine then null else r.lost_owner end,
+               -- Whoever lets go without having written anything leaves the loss to the next owner's history.
+               lost_owner = case when c.mine and c.new > r.seq then null else r.lost_owner end,
                -- No status given: what the run is under its hold.
                status = case when not c.mine then r.status
                              when c.status is not null then c.status

@@ -294,8 +294,8 @@ def test_the_exception_of_a_task_that_nobody_awaits_is_told():
         return "no error"
 
     recording = live(loses_an_exception)
-    assert recording.logs == [
-        "nobody retrieved the exception of loser",
+    assert sorted(recording.logs) == [
         "nobody retrieved the exception of gather",
+        "nobody retrieved the exception of loser",
     ]
     assert result(loses_an_exception) == "done"

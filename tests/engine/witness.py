@@ -1,7 +1,7 @@
 """Another process, with another hash seed, that replays histories and says what they led to.
 
-It reads a JSON array of cases from its input and writes an array of digests, one set for each case. Run by
-`elsewhere`, which is what tests use.
+It reads cases, one JSON object to a line, and answers each with a line: the different digests of the traces
+that it found. `Witness` is the other end, which is what tests use.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
 from random import Random
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from durable.model.runnable import Workflow
 from durable.model.wire import EventRow
@@ -26,45 +27,78 @@ from tests.engine.driver import Recording, digest, replay
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def case(workflow: Workflow[Any, Any], recording: Recording) -> dict[str, Any]:
-    """A recording as JSON; the workflow must stand at the top of an importable module."""
-    rows = [
-        [row.seq, row.type, row.at, row.cmd, row.name, base64.b64encode(row.data).decode()]
-        for row in recording.rows
-    ]
-    place = f"{workflow.fn.__module__}:{workflow.fn.__name__}"
-    return {"workflow": place, "run_id": recording.run_id, "rows": rows}
+class Witness:
+    """A process that replays; a context manager that ends it and looks at what it said on the side."""
+
+    def __init__(self, hash_seed: int, *, python: str = sys.executable) -> None:
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [python, "-X", "dev", "-W", "error", "-m", "tests.engine.witness"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+
+    def ask(
+        self, workflow: Workflow[Any, Any], recording: Recording, *, times: int = 1
+    ) -> list[str]:
+        """The different digests of its traces; the workflow must stand at the top of a module."""
+        rows = [
+            [row.seq, row.type, row.at, row.cmd, row.name, base64.b64encode(row.data).decode()]
+            for row in recording.rows
+        ]
+        place = f"{workflow.fn.__module__}:{workflow.fn.__name__}"
+        case = {"workflow": place, "run_id": recording.run_id, "rows": rows, "times": times}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(case).encode() + b"\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            self._process.wait()
+            return [self._said()]
+        digests: list[str] = json.loads(answer)
+        return digests
+
+    def _said(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+        said = self._said()
+        self._errors.close()
+        if said and error is None:
+            raise AssertionError(said[:4000])
 
 
-def elsewhere(
-    cases: Sequence[dict[str, Any]], *, hash_seed: int, times: int = 1, timeout: float = 600
-) -> list[list[str]]:
-    """For each case, the different digests of its traces in another process that replays it `times` times."""
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.engine.witness", str(times)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(ROOT)},
-        input=json.dumps(list(cases)).encode(),
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-    )
-    if done.returncode or done.stderr:
-        raise AssertionError(done.stderr.decode())
-    answer: list[list[str]] = json.loads(done.stdout)
-    return answer
-
-
-def _witness(case: dict[str, Any], times: int) -> list[str]:
+def _witness(case: dict[str, Any]) -> list[str]:
     module, _, name = case["workflow"].partition(":")
     workflow = getattr(importlib.import_module(module), name)
     rows = [EventRow(*row[:5], base64.b64decode(row[5])) for row in case["rows"]]
-    seen = []
-    for _ in range(times):
+    seen = set()
+    for _ in range(case["times"]):
         clutter = _clutter()
-        seen.append(digest(replay(workflow, rows, run_id=case["run_id"])))
+        try:
+            seen.add(digest(replay(workflow, rows, run_id=case["run_id"])))
+        except Exception as error:
+            seen.add(f"{type(error).__name__}: {error}")
         del clutter
-    return sorted(set(seen))
+    return sorted(seen)
 
 
 def _clutter() -> list[object]:
@@ -79,13 +113,10 @@ def _clutter() -> list[object]:
 
 
 def main() -> None:
-    cases, times = json.load(sys.stdin), int(sys.argv[1])
-    gc.disable()
-    try:
-        answers = [_witness(case, times) for case in cases]
-    finally:
-        gc.enable()
-    json.dump(answers, sys.stdout)
+    """Answer until nobody asks any more."""
+    gc.set_threshold(200)
+    for line in sys.stdin:
+        print(json.dumps(_witness(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

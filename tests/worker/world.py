@@ -39,8 +39,8 @@ _ENDS = {
 class Database:
     """The store that all processes share; knows what is under way and what was committed."""
 
-    def __init__(self, url: str, clock: VirtualClock) -> None:
-        self.inner = open_storage(url)
+    def __init__(self, url: str, schema: str, clock: VirtualClock) -> None:
+        self.inner = open_storage(url, schema=schema)
         self.inner.time = clock.now
         self.calm = asyncio.Event()
         self.under_way = 0
@@ -132,9 +132,9 @@ class Process:
 class World:
     """Use `async with World() as world`."""
 
-    def __init__(self, url: str = "sqlite://") -> None:
+    def __init__(self, url: str = "sqlite://", schema: str = "durable") -> None:
         self.clock = VirtualClock()
-        self.database = Database(url, self.clock)
+        self.database = Database(url, schema, self.clock)
         self.processes: list[Process] = []
 
     async def __aenter__(self) -> World:
@@ -164,7 +164,7 @@ class World:
         process = Process(self, storage, options)
         self.processes.append(process)
         with contextlib.suppress(Crash):
-            await self.run(process.start())
+            await self.run_with_threads(process.start())
         await self._bury()
         return process
 

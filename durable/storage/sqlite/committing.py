@@ -29,7 +29,8 @@ WHERE key IN (SELECT value FROM json_each(?))"""
 _READY: Final = "WHEN inbox_head > new.consumed THEN min(coalesce(ready_at, :now), :now)"
 _KEEP: Final = f"""
 UPDATE [runs]
-SET seq = new.seq, consumed = new.consumed, lost_owner = NULL,
+SET seq = new.seq, consumed = new.consumed,
+    lost_owner = CASE WHEN new.seq > [runs].seq THEN NULL ELSE lost_owner END,
     status = CASE new_status WHEN 'running' THEN status ELSE new_status END,
     ready_at = CASE {_READY} END
 FROM (SELECT value ->> 0 AS key, value ->> 1 AS seq, value ->> 2 AS consumed, value ->> 3 AS new_status
@@ -37,7 +38,8 @@ FROM (SELECT value ->> 0 AS key, value ->> 1 AS seq, value ->> 2 AS consumed, va
 WHERE [runs].key = new.key"""
 _LEAVE: Final = f"""
 UPDATE [runs]
-SET seq = new.seq, consumed = new.consumed, lost_owner = NULL, owner = NULL,
+SET seq = new.seq, consumed = new.consumed,
+    lost_owner = CASE WHEN new.seq > [runs].seq THEN NULL ELSE lost_owner END, owner = NULL,
     status = CASE WHEN new_status NOT IN ('paused', 'blocked') THEN new_status
                   WHEN status = 'running' THEN 'waiting' ELSE status END,
     ready_at = CASE WHEN new.act = {Act.FINISH} THEN NULL {_READY} ELSE new.wake_at END,

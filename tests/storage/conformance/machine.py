@@ -423,7 +423,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _apply(self, run: Run, commit: Commit) -> None:
         run.history += [row.type for row in commit.events]
-        run.consumed, run.lost_owner = commit.consumed, None
+        run.consumed = commit.consumed
+        if commit.events:
+            run.lost_owner = None
         if len(run.inbox) > run.consumed:
             run.ready_at = self.now() if run.ready_at is None else min(run.ready_at, self.now())
         else:
