@@ -97,7 +97,7 @@ class Client:
             return
         await self.storage.open()
         self._starter = Starter(self.storage, self.clock)
-        self._results = Results(self.storage, self.clock, self._is_local)
+        self._results = Results(self.storage, self.clock, self.drives)
         self._open = True
 
     async def close(self) -> None:
@@ -446,7 +446,7 @@ class Client:
     async def ended(self, run_id: str) -> End:
         """Wait until the run has ended."""
         self._check_open()
-        if not self._is_local(run_id):
+        if not self.drives(run_id):
             row = await patiently(self.clock, lambda: self.storage.run(run_id))
             if row is None:
                 raise _not_found(run_id)
@@ -478,7 +478,8 @@ class Client:
         """A worker of this process has ended a run, durably."""
         self._results.resolve(run_id, (status, last))
 
-    def _is_local(self, run_id: str) -> bool:
+    def drives(self, run_id: str) -> bool:
+        """Whether a worker of this process drives the run right now."""
         return any(worker.holds(run_id) for worker in self._workers)
 
 

@@ -34,6 +34,7 @@ class Runs(Protocol):
     """The client, as a handle sees it."""
 
     async def ended(self, run_id: str) -> tuple[RunStatus, EventRow]: ...
+    def drives(self, run_id: str) -> bool: ...
     async def unserved(self, run_id: str) -> str | None: ...
     async def get(self, id: str, /, *, steps: bool = True, logs: bool = False) -> RunDetail: ...
 
@@ -57,7 +58,9 @@ class Handle(Generic[R_co]):
         `RunNotFound`; and `TimeoutError` after `timeout` (seconds or a timedelta), which leaves the run
         alone. A blocked or paused run has not ended.
         """
-        seconds = None if timeout is None else seconds_of(timeout, "result(timeout=)")
+        if timeout is None:
+            return self._outcome(*await self._ended())
+        seconds = seconds_of(timeout, "result(timeout=)")
         try:
             async with asyncio.timeout(seconds):
                 status, last = await self._ended()
@@ -67,6 +70,8 @@ class Handle(Generic[R_co]):
         return self._outcome(status, last)
 
     async def _ended(self) -> tuple[RunStatus, EventRow]:
+        if self._client.drives(self.id):
+            return await self._client.ended(self.id)
         waiting = asyncio.ensure_future(self._client.ended(self.id))
         try:
             done, _ = await asyncio.wait((waiting,), timeout=_WARN_AFTER_SECONDS)

@@ -87,6 +87,8 @@ class Instance:
         self._open.clear()
         self.calls.clear()
         self._loop.discard()
+        # No circle is left: a worker that ends thousands of runs a second leaves no work to the collector.
+        self._main = None
 
     # -- what events do
 

@@ -36,6 +36,17 @@ class Host(Protocol):
     def report(self, context: dict[str, Any]) -> None: ...
 
 
+class _Nobody:
+    """The host of a loop that was discarded: whatever is asked comes to nothing."""
+
+    def start_timer(self, timer: LoopTimer) -> None: ...
+    def cancel_timer(self, timer: LoopTimer) -> None: ...
+    def report(self, context: dict[str, Any]) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class Ready:
     """A callback in the ready queue."""
 
@@ -147,12 +158,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def discard(self) -> None:
         """Drop everything. From here on nothing of this loop has any effect."""
         self._closed = True
-        self._inside(self._close_tasks)
+        if self.tasks:
+            self._inside(self._close_tasks)
         for failed in self._failed:
             failed._log_traceback = False  # noqa: SLF001
         self._failed.clear()
         self._generators.clear()
         self._ready.clear()
+        self._host = _NOBODY
 
     def _close_tasks(self) -> None:
         while self.tasks:  # what is closed may make new ones

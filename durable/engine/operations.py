@@ -84,12 +84,14 @@ class StepOperation:
         """The awaiter gets the decoded form of what was recorded, live and on replay alike."""
         step = self.command.step
         value = step.result.decode(event.result, f"result of step {step.name}")
+        self.future.operation = None
         self.future.set_result(value)
 
     def fail(self, event: StepFailedEvent) -> None:
         """The last attempt failed: its exception arrives as its own class and as `StepFailed`."""
         failure = decode_failure(event.failure)
         base = StepTimeout if failure.type == _STEP_TIMEOUT else StepFailed
+        self.future.operation = None
         self.future.set_exception(self._error(failure, base, event.attempt))
 
     def _error(self, failure: Failure, base: type[StepFailed], attempts: int) -> StepFailed:
