@@ -78,7 +78,7 @@ class _Cycle:
 
     cut: Cut | None = None
     statement: Statement | None = None
-    withheld: list[bytes] = field(default_factory=list)
+    withheld: list[bytes] = field(default_factory=list[bytes])
     failed: bool = False
 
 

@@ -67,15 +67,14 @@ class Starter:
                 future.set_result(answer)
 
     async def _send(self, runs: Sequence[NewRun]) -> list[Started]:
-        tries = 0
+        tries: list[int] = []
 
         async def attempt() -> list[Started]:
-            nonlocal tries
-            tries += 1
+            tries.append(1)
             return await self._store.start(runs)
 
         answers = await patiently(self._clock, attempt)
-        if tries == 1:
+        if len(tries) == 1:
             # Nothing was lost: an equal row is that of somebody who asked in the same microsecond.
             return answers
         first = {run.id: run for run in reversed(runs)}

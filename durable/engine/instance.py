@@ -12,7 +12,7 @@ from durable.engine.calls import Call
 from durable.engine.context import Context
 from durable.engine.loop import LoopTimer, WorkflowLoop
 from durable.engine.operations import Operation, OperationFuture, StepOperation, TimerOperation
-from durable.engine.replay import Recorded, check
+from durable.engine.replay import check
 from durable.engine.sites import user_site, where
 from durable.errors import NondeterminismError, NotAwaited
 from durable.model import history
@@ -146,11 +146,11 @@ class Instance:
             )
             raise NondeterminismError(message)
 
-    def _match(self, event: Recorded) -> Operation:
+    def _match(self, event: history.CommandEvent) -> Operation:
         found = self._open.get(event.cmd)
         return check(self.run_id, event, found, self.issued, self.warnings)
 
-    def _end(self, event: Recorded) -> Operation:
+    def _end(self, event: history.CommandEvent) -> Operation:
         operation = self._match(event)
         del self._open[event.cmd]
         return operation

@@ -60,7 +60,8 @@ class WorkflowTask(asyncio.Task[T]):
 
 
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # noqa: SLF001
-MAKES_GATHERING = _GatheringFuture.__init__.__code__
+_making: Any = vars(_GatheringFuture)["__init__"]  # pyright: ignore[reportUnknownArgumentType]
+MAKES_GATHERING: CodeType = _making.__code__
 
 
 class _NumberedGathering(_GatheringFuture):  # type: ignore[misc]
@@ -85,12 +86,14 @@ def number_gathering(loop: Numbering, making: FrameType) -> Any:
 
 def as_completed_of(depth: int) -> FrameType | None:
     """The frame of the `asyncio.as_completed` on whose behalf the code `depth` frames up makes a task."""
-    frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001  as above
-    if frame is None or frame.f_code not in _ENSURE_FUTURE:
+    asking = sys._getframe(depth)  # noqa: SLF001  as above
+    if asking.f_code not in _ENSURE_FUTURE:
         return None
+    frame: FrameType | None = asking
     for _ in range(3):  # through `ensure_future` and the comprehension round it
-        frame = frame.f_back
-        if frame is None or frame.f_code in _AS_COMPLETED:
+        if frame is not None:
+            frame = frame.f_back
+        if frame is not None and frame.f_code in _AS_COMPLETED:
             return frame
     return None
 
@@ -98,14 +101,15 @@ def as_completed_of(depth: int) -> FrameType | None:
 def in_their_order(as_completed: FrameType) -> list[Coroutine[Any, Any, Any]]:
     """The bare coroutines that an `as_completed` was given; `NotAllowedInWorkflow` where they have no order."""
     local = as_completed.f_locals
-    awaited = local.get("fs", local.get("aws"))
+    awaited: Any = local.get("fs", local.get("aws"))
     if not isinstance(awaited, Collection) or isinstance(awaited, set | frozenset):
         message = (
             "asyncio.as_completed over a set or an iterator of coroutines has no order that could be "
             "replayed: give it a list"
         )
         raise NotAllowedInWorkflow(message)
-    coroutines = [item for item in awaited if not asyncio.isfuture(item)]
+    items: list[Any] = list(awaited)  # pyright: ignore[reportUnknownArgumentType]
+    coroutines = [item for item in items if not asyncio.isfuture(item)]
     if not all(asyncio.iscoroutine(item) for item in coroutines):
         message = (
             "asyncio.as_completed in a workflow takes coroutines, tasks and futures, nothing else"

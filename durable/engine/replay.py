@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from durable.engine.operations import Operation, StepOperation
 from durable.errors import NondeterminismError
 from durable.model.commands import Site
-from durable.model.history import Kind
-
-
-class Recorded(Protocol):
-    """An event that belongs to a command."""
-
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def cmd(self) -> int: ...
-    @property
-    def name(self) -> str: ...
+from durable.model.history import CommandEvent
 
 
 def check(
-    run_id: str, event: Recorded, found: Operation | None, issued: int, warnings: list[str]
+    run_id: str, event: CommandEvent, found: Operation | None, issued: int, warnings: list[str]
 ) -> Operation:
     """The operation that `event` belongs to; `NondeterminismError` when the code asked for something else.
 
@@ -49,7 +36,7 @@ def check(
 
 
 def _check_arguments(
-    run_id: str, event: Recorded, found: StepOperation, warnings: list[str]
+    run_id: str, event: CommandEvent, found: StepOperation, warnings: list[str]
 ) -> None:
     """A step has other arguments than its history: do what it wants to be done about that."""
     code = f"{_describe(found)} with other arguments"
@@ -67,7 +54,7 @@ def _describe(operation: Operation) -> str:
     return f"{operation.kind} {operation.name}  {operation.site}"
 
 
-def _mismatch(run_id: str, event: Recorded, code: str, cause: str) -> NondeterminismError:
+def _mismatch(run_id: str, event: CommandEvent, code: str, cause: str) -> NondeterminismError:
     site: Site | str = getattr(event, "site", "")
     history = f"{event.kind} {event.name}"
     message = (

@@ -223,6 +223,9 @@ Event: TypeAlias = (
     | Unblocked
 )
 
+CommandEvent: TypeAlias = StepCompleted | StepFailed | TimerStarted | TimerFired
+"""Events that belong to a command."""
+
 EVENT_CLASSES: Final[tuple[type[Event], ...]] = (
     RunStarted,
     RunCompleted,

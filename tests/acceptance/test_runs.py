@@ -196,7 +196,7 @@ async def test_retries_are_history_and_follow_the_policy(client: Client) -> None
 
 
 @pytest.mark.parametrize(
-    ("error", "attempts"),
+    "error,attempts",
     [
         (TypeError("a bug"), 1),
         (NonRetryable("no"), 1),
@@ -515,7 +515,7 @@ async def test_a_result_that_cannot_be_stored_fails_the_step_and_says_what_to_wr
     client: Client,
 ) -> None:
     @step
-    async def untyped():  # noqa: ANN202
+    async def untyped():
         return Point(1, ())
 
     @workflow

@@ -104,8 +104,11 @@ def run_now(call: Any) -> Any:
 
 
 class Driver:
-    """One live run. `park` and `noise` are the chances, per event, that the run is parked, and that
-    something happens in its history which the workflow does not see."""
+    """One live run.
+
+    `park` and `noise` are the chances, per event, that the run is parked, and that something happens in its
+    history which the workflow does not see.
+    """
 
     made: ClassVar[list[Driver]] = []
     """Those that are not finished."""
@@ -223,7 +226,15 @@ class Driver:
                 None if delay is None else self.now + round(delay * SECOND),
             )
         return history.StepCompleted(
-            self.now, command.cmd, step.name, result, command.fingerprint, 0, 1, site, command.attempt
+            self.now,
+            command.cmd,
+            step.name,
+            result,
+            command.fingerprint,
+            0,
+            1,
+            site,
+            command.attempt,
         )
 
     def park_now(self) -> None:

@@ -72,7 +72,8 @@ def test_every_way_of_asyncio_to_run_a_coroutine_runs_a_call(way):
             case "shield":
                 return await asyncio.shield(call)
             case _:
-                return [await one for one in asyncio.as_completed([call])][0]
+                (task,) = asyncio.as_completed([call])
+                return await task
 
     assert result(runs_a_call, way) == 42
 
@@ -140,8 +141,10 @@ def test_a_call_that_is_never_awaited_fails_the_run():
 
     @workflow
     async def forgets_await(ctx: Context) -> str:
-        ctx.step(double, 1); lines.append(line())  # noqa: E702
-        ctx.sleep(1); lines.append(line())  # noqa: E702
+        ctx.step(double, 1)
+        lines.append(line() - 1)
+        ctx.sleep(1)
+        lines.append(line() - 1)
         return await ctx.step(note, "done")
 
     told = failure(forgets_await)

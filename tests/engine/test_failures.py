@@ -97,9 +97,7 @@ def test_attempts_go_round_until_one_completes():
     assert replay(retries, recording.rows) == recording.trace
 
 
-@pytest.mark.parametrize(
-    ("how", "attempts"), [("value", 3), ("key", 1), ("type", 1), ("final", 1)]
-)
+@pytest.mark.parametrize("how, attempts", [("value", 3), ("key", 1), ("type", 1), ("final", 1)])
 def test_the_last_attempt_is_what_the_workflow_sees(how, attempts):
     """Programming errors and `NonRetryable` are not tried again."""
 

@@ -86,7 +86,9 @@ FORBIDDEN = {
 }
 
 
-@pytest.mark.parametrize(("what", "advice"), FORBIDDEN.items(), ids=lambda it: getattr(it, "__name__", ""))
+@pytest.mark.parametrize(
+    "what, advice", FORBIDDEN.items(), ids=lambda it: getattr(it, "__name__", "")
+)
 def test_what_asyncio_cannot_replay_is_refused_with_advice(what, advice):
     """`run_in_executor`, sockets, subprocesses, `asyncio.to_thread` raise `NotAllowedInWorkflow`."""
 
@@ -220,7 +222,7 @@ def test_as_completed_over_a_set_of_tasks_is_fine():
 
 
 @pytest.mark.parametrize(
-    ("verb", "feature"),
+    "verb, feature",
     [
         ("wait_for_event", "events"),
         ("wait_for_approval", "human input"),

@@ -31,7 +31,7 @@ class Witness:
     """A process that replays; a context manager that ends it and looks at what it said on the side."""
 
     def __init__(self, hash_seed: int, *, python: str = sys.executable) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `__exit__`
         self._process = subprocess.Popen(
             [python, "-X", "dev", "-W", "error", "-m", "tests.engine.witness"],
             cwd=ROOT,

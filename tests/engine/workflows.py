@@ -178,8 +178,7 @@ async def waits_for_gatherings(ctx: Context) -> list[str]:
     order: list[str] = []
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for future in done:
-            order.append(await ctx.step(note, future.result()[1]))
+        order += [await ctx.step(note, future.result()[1]) for future in done]
     return order
 
 
@@ -221,7 +220,7 @@ async def as_completed_with_a_timeout(ctx: Context) -> list[str]:
     seen: list[str] = []
     try:
         for task in asyncio.as_completed([chain(ctx, name, 5) for name in "abcd"], timeout=3):
-            seen.append(await task)
+            seen += [await task]
     except TimeoutError:
         seen.append(await ctx.step(note, "timeout"))
     return seen
