@@ -60,8 +60,7 @@ class WorkflowTask(asyncio.Task[T]):
 
 
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # noqa: SLF001
-_making: Any = vars(_GatheringFuture)["__init__"]  # pyright: ignore[reportUnknownArgumentType]
-MAKES_GATHERING: CodeType = _making.__code__
+MAKES_GATHERING: CodeType = _GatheringFuture.__init__.__code__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 class _NumberedGathering(_GatheringFuture):  # type: ignore[misc]
