@@ -172,7 +172,7 @@ async def waits_with_a_timeout(ctx: Context) -> int:
 
 @workflow
 async def waits_for_gatherings(ctx: Context) -> list[str]:
-    pending: set[asyncio.Future[list[str]]] = {
+    pending: set[asyncio.Future[tuple[str, str]]] = {
         asyncio.gather(chain(ctx, f"{name}-"), ctx.step(note, name)) for name in "abcdefgh"
     }
     order: list[str] = []
