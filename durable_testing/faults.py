@@ -386,9 +386,9 @@ class FaultyStorage:
         """Pass on, with faults."""
         return await self._pass("terminate", self.inner.terminate, run_id, event)
 
-    async def unblock(self, lanes: Sequence[int], code: str, event: EventRow) -> int:
+    async def unblock(self, lanes: Sequence[int], codes: Sequence[str], event: EventRow) -> int:
         """Pass on, with faults."""
-        return await self._pass("unblock", self.inner.unblock, lanes, code, event)
+        return await self._pass("unblock", self.inner.unblock, lanes, codes, event)
 
     # -- reading
 

@@ -42,6 +42,8 @@ R = TypeVar("R")
 OnConflict: TypeAlias = Literal["return_existing", "raise", "restart"]
 """What starting an id does that a run has already."""
 
+_ASK_SECONDS = 1.0
+"""How often at most a client looks whether anybody serves what it waits for."""
 HISTORY_PAGE = 1_000
 """History events in one page."""
 
@@ -49,6 +51,7 @@ HISTORY_PAGE = 1_000
 class LocalWorker(Protocol):
     """A worker in this process, as a client sees it."""
 
+    def now(self) -> int: ...
     def eager_owner(self, lane: Lane) -> int | None: ...
     def started(self, key: int, run: NewRun) -> None: ...
     def holds(self, run_id: str) -> bool: ...
@@ -80,6 +83,8 @@ class Client:
             raise DurableError(message)
         self.storage = open_storage(url, schema=schema)
         self._open = False
+        self._offset = 0
+        self._asked = -_ASK_SECONDS
         self._workers: list[LocalWorker] = []
 
     # -- life
@@ -96,6 +101,9 @@ class Client:
         if self._open:
             return
         await self.storage.open()
+        before = self.clock.monotonic()
+        now = await self.storage.now()
+        self._offset = now - round((before + self.clock.monotonic()) / 2 * SECOND)
         self._starter = Starter(self.storage, self.clock)
         self._results = Results(self.storage, self.clock, self.drives)
         self._open = True
@@ -247,6 +255,12 @@ class Client:
             for run, answer in zip(runs, answers, strict=True)
         ]
 
+    def _now(self) -> int:
+        """The database's time, as a worker of this process knows it, or as it was told at the opening."""
+        for worker in self._workers:
+            return worker.now()
+        return round(self.clock.monotonic() * SECOND) + self._offset
+
     async def _not_before(self, at: datetime | None, delay: Duration | None) -> int | None:
         if at is not None and delay is not None:
             message = "give start either at= or delay=, not both"
@@ -254,8 +268,7 @@ class Client:
         if at is not None:
             return to_micros(at)
         if delay is not None:
-            now = await patiently(self.clock, self.storage.now)
-            return now + round(seconds_of(delay, "start(delay=)") * SECOND)
+            return self._now() + round(seconds_of(delay, "start(delay=)") * SECOND)
         return None
 
     def _new_run(
@@ -278,7 +291,7 @@ class Client:
             given = _checked_input(workflow, value)
             tags = {**(workflow.tags or {}), **(tags or {})}
         started = RunStarted(
-            max(self.clock.now(), not_before or 0),
+            max(self._now(), not_before or 0),
             lane.workflow,
             given,
             version,
@@ -443,10 +456,10 @@ class Client:
 
     # -- what handles and workers ask of their client
 
-    async def ended(self, run_id: str) -> End:
-        """Wait until the run has ended."""
+    async def ended(self, run_id: str, *, known: bool = False) -> End:
+        """Wait until the run has ended. With `known` (it was started here) nobody asks whether it exists."""
         self._check_open()
-        if not self.drives(run_id):
+        if not known and not self.drives(run_id):
             row = await patiently(self.clock, lambda: self.storage.run(run_id))
             if row is None:
                 raise _not_found(run_id)
@@ -455,7 +468,11 @@ class Client:
         return await self._results.wait(run_id)
 
     async def unserved(self, run_id: str) -> str | None:
-        """Why nobody will run it, in a sentence; None when somebody may."""
+        """Why nobody will run it, in a sentence; None when somebody may, or when it was asked just now."""
+        now = self.clock.monotonic()
+        if now - self._asked < _ASK_SECONDS:
+            return None
+        self._asked = now
         row = await patiently(self.clock, lambda: self.storage.run(run_id))
         if row is None or row.status not in OPEN:
             return None

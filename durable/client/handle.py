@@ -33,7 +33,7 @@ _WARN_AFTER_SECONDS = 5.0
 class Runs(Protocol):
     """The client, as a handle sees it."""
 
-    async def ended(self, run_id: str) -> tuple[RunStatus, EventRow]: ...
+    async def ended(self, run_id: str, *, known: bool = False) -> tuple[RunStatus, EventRow]: ...
     def drives(self, run_id: str) -> bool: ...
     async def unserved(self, run_id: str) -> str | None: ...
     async def get(self, id: str, /, *, steps: bool = True, logs: bool = False) -> RunDetail: ...
@@ -72,7 +72,7 @@ class Handle(Generic[R_co]):
     async def _ended(self) -> tuple[RunStatus, EventRow]:
         if self._client.drives(self.id):
             return await self._client.ended(self.id)
-        waiting = asyncio.ensure_future(self._client.ended(self.id))
+        waiting = asyncio.ensure_future(self._client.ended(self.id, known=self.created))
         try:
             done, _ = await asyncio.wait((waiting,), timeout=_WARN_AFTER_SECONDS)
             if not done:

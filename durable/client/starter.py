@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 500
 """Runs in one statement."""
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+"""Bytes of input in one statement; a single run may have more."""
 
 
 class Starter:
@@ -38,14 +40,16 @@ class Starter:
     async def start_all(self, runs: Sequence[NewRun]) -> list[Started]:
         """Start many runs, `MAX_BATCH` to a statement."""
         answers: list[Started] = []
-        for first in range(0, len(runs), MAX_BATCH):
-            answers += await self._send(runs[first : first + MAX_BATCH])
+        while (done := len(answers)) < len(runs):
+            rest = runs[done : done + MAX_BATCH]
+            answers += await self._send(rest[: _batch(rest)])
         return answers
 
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                size = _batch([run for run, _ in self._waiting[:MAX_BATCH]])
+                batch, self._waiting = self._waiting[:size], self._waiting[size:]
                 await self._answer(batch)
         finally:
             self._pump = None
@@ -82,6 +86,16 @@ class Starter:
             _own(run, answer) if first[run.id] is run else answer
             for run, answer in zip(runs, answers, strict=True)
         ]
+
+
+def _batch(runs: Sequence[NewRun]) -> int:
+    """How many of these runs go out together: at least one."""
+    size = 0
+    for count, run in enumerate(runs[:MAX_BATCH]):
+        size += len(run.started.data)
+        if size > MAX_BATCH_BYTES and count:
+            return count
+    return min(len(runs), MAX_BATCH)
 
 
 def _own(run: NewRun, answer: Started) -> Started:

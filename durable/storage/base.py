@@ -180,8 +180,8 @@ class Storage(Protocol):
         """
         ...
 
-    async def unblock(self, lanes: Sequence[int], code: str, event: EventRow) -> int:
-        """Release runs of these lanes that other code than `code` blocked, appending `event`; how many."""
+    async def unblock(self, lanes: Sequence[int], codes: Sequence[str], event: EventRow) -> int:
+        """Release the blocked runs of these lanes that none of `codes` has blocked, appending `event`; how many."""
         ...
 
     # -- reading

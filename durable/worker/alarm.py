@@ -6,8 +6,12 @@ import heapq
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from durable.clock import SECOND
+
 if TYPE_CHECKING:
     from durable.clock import Timer
+
+_HORIZON = 60 * SECOND
 
 
 class Alarm:
@@ -26,7 +30,9 @@ class Alarm:
         self._timer: Timer | None = None
 
     def at(self, due: int) -> None:
-        """Ring at `due` too."""
+        """Ring at `due` too, unless that is far away: the poll finds what is due by itself."""
+        if due - self._now() > _HORIZON:
+            return
         earliest = self._dues[0] if self._dues else None
         heapq.heappush(self._dues, due)
         if earliest is None or due < earliest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from durable.clock import SECOND
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_CLAIM = 200
 """Runs per claim."""
+MAX_LOAD_EVENTS = 50_000
+"""History events that are read at once."""
 SUSPECT_RECOVERIES = 2
 """A run that has lost its worker so often without progress is driven with no other of its kind."""
 _HAND_BACK_SECONDS = 0.03
@@ -36,21 +38,21 @@ class Host(Protocol):
     @property
     def worker_id(self) -> int: ...
     def healthy(self) -> bool: ...
-    def room(self) -> int: ...
+    def open_lanes(self) -> Sequence[int]: ...
     def held(self, key: int) -> Execution | None: ...
     def resume(self, claim: Claim) -> bool: ...
     def replay(self, claim: Claim, rows: Sequence[EventRow]) -> None: ...
     def receive(self, execution: Execution, messages: Sequence[Message]) -> None: ...
+    def lost(self, execution: Execution) -> None: ...
 
 
 class Claimer:
     """Polls for due runs. Hints make it faster; the poll is the truth."""
 
-    def __init__(self, store: Storage, host: Host, clock: Clock, lanes: Sequence[int]) -> None:
+    def __init__(self, store: Storage, host: Host, clock: Clock) -> None:
         self._store = store
         self._host = host
         self._clock = clock
-        self._lanes = lanes
         self._poke = asyncio.Event()
         self._pause = _IDLE_SECONDS[0]
         self._suspect: Claim | None = None
@@ -102,10 +104,10 @@ class Claimer:
         if not self._host.healthy():
             return 0
         await self._look_after(worker)
-        room = min(self._host.room(), MAX_CLAIM)
-        if room <= 0 or not self._lanes:
+        lanes = self._host.open_lanes()
+        if not lanes:
             return 0
-        claims = await self._store.claim(worker, self._lanes, room)
+        claims = await self._store.claim(worker, lanes, MAX_CLAIM)
         self.claimed += len(claims)
         await self.take_up(worker, await self._one_suspect(worker, claims))
         return len(claims)
@@ -138,16 +140,14 @@ class Claimer:
         if not claims or worker != self._host.worker_id:
             return
         missing = [claim for claim in claims if not self._host.resume(claim)]
-        if missing:
-            histories = await self._store.load([(claim.key, 0) for claim in missing])
-            if worker != self._host.worker_id:
-                return
-            for claim in missing:
+        for some in _chunks(missing):
+            histories = await self._store.load([(claim.key, 0) for claim in some])
+            for claim in some:
+                if worker != self._host.worker_id:
+                    return
                 # Our own commits cannot have moved it: nobody drives it yet.
                 self._host.replay(claim, histories.get(claim.key, [])[: claim.seq])
                 await asyncio.sleep(0)
-                if worker != self._host.worker_id:
-                    return
         behind = [
             (claim.key, claim.consumed) for claim in claims if claim.inbox_head > claim.consumed
         ]
@@ -168,6 +168,7 @@ class Claimer:
                 if held.key not in unknown:
                     unknown.append(held.key)
             elif held.inbox_head > execution.consumed:
+                execution.inbox_head = held.inbox_head
                 behind.append((held.key, execution.consumed))
             else:
                 quiet.append(held)
@@ -185,10 +186,28 @@ class Claimer:
         by_run: dict[int, list[Message]] = {}
         for message in await self._store.inbox(behind):
             by_run.setdefault(message.key, []).append(message)
-        for key, messages in by_run.items():
+        for key, _ in behind:
             execution = self._host.held(key)
-            if execution is not None:
-                self._host.receive(execution, messages)
+            if execution is None:
+                continue
+            if key in by_run:
+                self._host.receive(execution, by_run[key])
+            else:  # somebody else has consumed them: this owner is stale
+                self._host.lost(execution)
+
+
+def _chunks(claims: Sequence[Claim]) -> Iterator[Sequence[Claim]]:
+    """Parts whose histories fit into memory together; a single one may be larger."""
+    part: list[Claim] = []
+    events = 0
+    for claim in claims:
+        if part and events + claim.seq > MAX_LOAD_EVENTS:
+            yield part
+            part, events = [], 0
+        part.append(claim)
+        events += claim.seq
+    if part:
+        yield part
 
 
 def _handed_back(claim: Claim, due: int) -> Commit:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 1.0
 """A run that is due again sooner than this stays in memory instead of being parked."""
 MAX_EVENTS_PER_COMMIT = 2_000
+MAX_BYTES_PER_COMMIT = 16 * 1024 * 1024
 MAX_HISTORY = 50_000
 """Events of one generation of a run; a longer one fails."""
 WARN_HISTORY = 10_000
@@ -84,6 +85,7 @@ class Execution:
         "host",
         "id",
         "in_flight",
+        "inbox_head",
         "instance",
         "key",
         "misses",
@@ -112,6 +114,8 @@ class Execution:
         self.durable = 0
         """Length of the history that is known to be in the database."""
         self.consumed = 0
+        self.inbox_head = 0
+        """Messages that there are, as far as is known: with unread ones it does not park."""
         self.instance = Instance(workflow, run_id)
         self.pending: list[EventRow] = []
         self.held: deque[tuple[int, Command]] = deque()
@@ -402,7 +406,7 @@ class Execution:
             act, status = self._act()  # the history may have reached its limit
         if not self.pending and act is Act.KEEP:
             return None
-        events = self.pending[:MAX_EVENTS_PER_COMMIT]
+        events = self._next_events()
         consumed = self.consumed
         if len(events) < len(self.pending):
             act, status = Act.KEEP, "running"
@@ -423,12 +427,22 @@ class Execution:
         )
         return self.in_flight
 
+    def _next_events(self) -> list[EventRow]:
+        """What goes into one commit: at least one event, and no more than a statement should carry."""
+        events = self.pending[:MAX_EVENTS_PER_COMMIT]
+        size = 0
+        for count, row in enumerate(events):
+            size += len(row.data)
+            if size > MAX_BYTES_PER_COMMIT and count:
+                return events[:count]
+        return events
+
     def _act(self) -> tuple[Act, RunStatus]:
         if self._ending is not None:
             return Act.FINISH, self._ending
         if self.blocked is not None:
             return Act.PARK, "waiting"
-        if self.busy:
+        if self.busy or self.consumed < self.inbox_head:
             return Act.KEEP, "running"
         due = self.next_due
         if due is not None and due - self.host.now() <= KEEP_SECONDS * SECOND:

@@ -80,7 +80,12 @@ class StepThreads:
         else:
             self._started += 1
             name = f"durable-step-{self._started}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
+            except BaseException:  # the machine has no more threads: the seat is not taken
+                self._started -= 1
+                done()
+                raise
         self._calls.put(work)
         return answer
 
@@ -114,7 +119,11 @@ class StepProcesses:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
         loop = asyncio.get_running_loop()
-        future = self._pool.submit(call, *arguments)
+        try:
+            future = self._pool.submit(call, *arguments)
+        except BaseException:
+            done()
+            raise
 
         def settle(_: Future[bytes]) -> None:
             with contextlib.suppress(RuntimeError):
@@ -125,7 +134,9 @@ class StepProcesses:
 
     def forget(self) -> None:
         """A child died, and the pool with it: the next call makes a new one."""
-        self._pool = None
+        pool = self._pool
+        if pool is not None and getattr(pool, "_broken", True):
+            self._pool = None
 
     def close(self) -> None:
         """End the children, whatever they are doing: the pool would be waited for when we end."""

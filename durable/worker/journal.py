@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_RUNS_PER_COMMIT = 500
 MAX_EVENTS_PER_BATCH = 4_000
+MAX_BYTES_PER_BATCH = 16 * 1024 * 1024
+"""A batch is closed when it has so many bytes: one statement can carry a gigabyte at most."""
 MISSES_BEFORE_WAITING = 2
 """After so many commits that met a locked row, a run goes alone and waits for the lock."""
 MISSES_BEFORE_POISON = 5
@@ -56,6 +58,7 @@ class Journal:
         self.commits = 0
         self.events = 0
         self.failing_since: float | None = None
+        self._unanswered = 0
 
     def dirty(self, execution: Execution) -> None:
         """This run may have something to commit."""
@@ -84,9 +87,13 @@ class Journal:
         """The next batch: first come, first served; a run that is in flight comes back with its answer."""
         waiting, self._dirty = self._dirty, {}
         batch: list[Execution] = []
-        events = 0
+        events = size = 0
         for execution in waiting:
-            if len(batch) >= MAX_RUNS_PER_COMMIT or events >= MAX_EVENTS_PER_BATCH:
+            if (
+                len(batch) >= MAX_RUNS_PER_COMMIT
+                or events >= MAX_EVENTS_PER_BATCH
+                or size >= MAX_BYTES_PER_BATCH
+            ):
                 self._dirty[execution] = None
                 continue
             if execution.dead or execution.in_flight is not None:
@@ -95,6 +102,7 @@ class Journal:
             if commit is None:
                 continue
             events += len(commit.events)
+            size += sum(len(row.data) for row in commit.events)
             if execution.misses >= MISSES_BEFORE_WAITING:
                 self._commit_alone(execution)
             else:
@@ -113,6 +121,8 @@ class Journal:
     def forget(self) -> None:
         """Nothing that is waiting will be committed: the lease is gone."""
         self._dirty.clear()
+        for task in self._alone:
+            task.cancel()
 
     def _commit_alone(self, execution: Execution) -> None:
         task = asyncio.get_running_loop().create_task(self._commit([execution], wait=True))
@@ -126,6 +136,7 @@ class Journal:
         try:
             answers = await self._store.commit(worker, commits, wait=wait)
             self.failing_since = None
+            self._unanswered = 0
         except StoreUnavailable as error:
             _log.warning("commit of %d runs without an answer: %s", len(commits), error)
             answers = await self._probe(worker, commits)
@@ -152,15 +163,18 @@ class Journal:
             self.failing_since = self._clock.monotonic()
         keys = [commit.key for commit in commits]
         epochs = [commit.epoch for commit in commits]
-        for attempt in range(1_000_000):
-            await self._clock.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+        while True:
+            # Counted over probes that succeed too: commits that fail for good must not make a hot loop.
+            await self._clock.sleep(_RETRY_SECONDS[min(self._unanswered, len(_RETRY_SECONDS) - 1)])
+            self._unanswered += 1
             try:
-                answers = await self._store.probe(worker, keys, epochs)
+                return await self._store.probe(worker, keys, epochs)
             except StoreUnavailable:
                 continue
-            self.failing_since = None
-            return answers
-        return [Committed(key, Code.FENCED, 0, 0) for key in keys]
+            except Exception:
+                _log.exception(
+                    "what became of %d runs could not be read, trying again", len(commits)
+                )
 
     def _settle(self, execution: Execution, commit: Commit, answer: Committed) -> None:
         execution.in_flight = None
@@ -178,6 +192,10 @@ class Journal:
                 execution.release()
                 if execution.pending or not execution.busy:
                     self.dirty(execution)
+        elif code is Code.OTHER_SEQ and not commit.seq <= answer.seq <= execution.length:
+            # The history is shorter than it was, or longer than anybody could have made it: a database
+            # that lost commits (a standby was promoted). What it holds now is the truth.
+            self._host.lost(execution)
         elif code is Code.OTHER_SEQ:
             execution.advance(answer.seq)
             execution.release()

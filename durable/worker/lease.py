@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import threading
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from durable.storage.base import Storage
 
 _log = logging.getLogger("durable.worker")
+_DRIFT = 0.0005
+"""Seconds of doubt that each second adds to what was read of the database's clock."""
 
 
 class LeaseKeeper:
@@ -45,6 +48,8 @@ class LeaseKeeper:
         self._on_fenced = on_fenced
         self._on_healthy = on_healthy
         self._offset = 0
+        self._doubt = math.inf
+        self._read_at = 0.0
         self._valid_until = 0.0
         self._healthy_since: float | None = None
         self._stop = threading.Event()
@@ -101,20 +106,31 @@ class LeaseKeeper:
         after = self._clock.monotonic()
         if after >= self._valid_until:
             self._healthy_since = after  # it had lapsed meanwhile: so may have those of others
-        self._offset = lease.now - round((before + after) / 2 * SECOND)
+        self._read_clock(lease.now, before, after)
         self._valid_until = before + self._ttl * 5 / 6
         self.renewals += 1
+
+    def _read_clock(self, told: int, before: float, after: float) -> None:
+        """Believe the answer that came fastest: a slow one may be off by half of what it took."""
+        doubt = (after - before) / 2
+        if doubt <= self._doubt + (after - self._read_at) * _DRIFT:
+            self._offset = told - round((before + after) / 2 * SECOND)
+            self._doubt, self._read_at = doubt, after
+
+    def at_least(self, told: int) -> None:
+        """The database's clock showed this a moment ago: ours must not be behind it."""
+        self._offset += max(0, told - self.now())
 
     # -- renewing
 
     def _run(self, worker: int, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
         wait = self._ttl / 3
         while not stop.wait(wait):
-            healthy = self.healthy()
             alive = self._renew(worker)
             if stop.is_set():
                 return
-            if alive and not healthy:
+            if alive:
+                # Always: the lease may have been doubtful for a moment while this renewal was under way.
                 _call(loop, self._on_healthy)
             if alive is False:
                 _call(loop, self._on_fenced)
@@ -144,12 +160,11 @@ class LeaseKeeper:
     async def _renew_virtually(self, worker: int) -> None:
         while True:
             await self._clock.sleep(self._ttl / 3)
-            healthy = self.healthy()
             alive = self._renew(worker)
             if alive is False:
                 self._on_fenced()
                 return
-            if alive and not healthy:
+            if alive:
                 self._on_healthy()
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from random import Random
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from durable.clock import SECOND
 from durable.errors import DurableError, StepTimeout
@@ -21,6 +21,7 @@ from durable.worker.processes import run_in_process
 from durable.worker.step_context import StepContext
 
 if TYPE_CHECKING:
+    from durable.clock import Clock
     from durable.model.commands import RunStep
     from durable.worker.execution import Execution
 
@@ -139,12 +140,11 @@ class StepRunner:
         """Start nothing more."""
         self._draining = True
 
-    async def drain(self, grace: float, sleep: Callable[[float], Any]) -> None:
+    async def drain(self, grace: float, clock: Clock) -> None:
         """Give running attempts `grace` seconds to end, then tell them to stop."""
-        waited = 0.0
-        while self._running and waited < grace:
-            await sleep(0.01)
-            waited += 0.01
+        end = clock.monotonic() + grace
+        while self._running and clock.monotonic() < end:
+            await clock.sleep(0.01)
         for attempt in list(self._running.values()):
             self.cancel(attempt.execution, attempt.command.cmd)
         tasks = [attempt.task for attempt in self._running.values() if attempt.task is not None]

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from durable.model.steps import Step
 
 MAX_HELD = 2_000
-"""Runs that a worker drives at once; parked ones do not count."""
+"""Runs of one queue that a worker drives at once; parked ones do not count."""
+MIN_BACKLOG = 100
+"""Steps that may wait for a slot of their queue before no more of its runs are taken."""
 DEFAULT_SLOTS = 100
 """Steps that run at once for a queue that names no number."""
 _log = logging.getLogger("durable.worker")
@@ -85,6 +87,7 @@ class Worker:
         self._cache = StickyCache(cache)
         self._executions: dict[int, Execution] = {}
         self._ids: dict[str, Execution] = {}
+        self._held_of = dict.fromkeys(self._queues, 0)
         self._lanes: dict[int, Lane] = {}
         self._offered: set[Lane] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -163,7 +166,7 @@ class Worker:
         numbers = await self._store.lanes(lanes)
         self._lanes = {number: lane for lane, number in numbers.items()}
         self._offered = set(lanes)
-        self._claimer = Claimer(self._store, self, self._clock, tuple(self._lanes))
+        self._claimer = Claimer(self._store, self, self._clock)
         self._alarm = Alarm(self.now, self.call_at, self._claimer.poke)
         host, boot = machine()
         info = WorkerInfo(
@@ -176,8 +179,12 @@ class Worker:
             workflows=tuple(self._workflows),
         )
         await self._keeper.register(info)
-        unblocked = encode_event(0, Unblocked(self._keeper.now(), self.code))
-        await self._store.unblock(tuple(self._lanes), self.code, unblocked)
+        await self._unblock([self._code])
+
+    async def _unblock(self, codes: Sequence[str]) -> int:
+        """Try the runs again that other code than these has blocked."""
+        event = encode_event(0, Unblocked(self._keeper.now(), self._code))
+        return await self._store.unblock(tuple(self._lanes), codes, event)
 
     async def stop(self) -> None:
         """Drain: claim nothing, let running steps end within `grace`, commit, hand everything back."""
@@ -209,7 +216,7 @@ class Worker:
         runners = self._runners.values()
         for runner in runners:
             runner.refuse()
-        await asyncio.gather(*(runner.drain(self._grace, self._clock.sleep) for runner in runners))
+        await asyncio.gather(*(runner.drain(self._grace, self._clock) for runner in runners))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._journal.drained(), timeout=max(1.0, self._lease))
 
@@ -320,8 +327,12 @@ class Worker:
 
     async def _reap(self) -> None:
         while True:
-            if self._keeper.healthy() and await self._reaper.reap():
-                self._claimer.poke()
+            if self._keeper.healthy():
+                freed = await self._reaper.reap()
+                # Runs that were blocked by code which nobody runs any more.
+                living = {self._code, *(info.code for _, info in await self._store.leased())}
+                if freed + await self._unblock(sorted(living)):
+                    self._claimer.poke()
             await self._clock.sleep(self._lease / 3)
 
     async def _listen(self) -> None:
@@ -374,8 +385,17 @@ class Worker:
 
     # -- runs come and go
 
-    def room(self) -> int:
-        return 0 if self._state != "running" else MAX_HELD - len(self._executions)
+    def open_lanes(self) -> Sequence[int]:
+        """The lanes of which more runs can be taken: one slow queue does not keep the others waiting."""
+        return [number for number, lane in self._lanes.items() if self._has_room(lane.queue)]
+
+    def _has_room(self, queue: str) -> bool:
+        runner, slots = self._runners[queue], self._queues[queue]
+        return (
+            self._state == "running"
+            and runner.backlog < max(slots, MIN_BACKLOG)
+            and self._held_of[queue] < MAX_HELD
+        )
 
     def held(self, key: int) -> Execution | None:
         return self._executions.get(key)
@@ -386,7 +406,7 @@ class Worker:
 
     def eager_owner(self, lane: Lane) -> int | None:
         """The worker id under which a new run of this lane may be started here at once."""
-        if lane in self._offered and self.room() > 0 and self._keeper.healthy():
+        if lane in self._offered and self._has_room(lane.queue) and self._keeper.healthy():
             return self._keeper.worker_id
         return None
 
@@ -410,31 +430,43 @@ class Worker:
         self._claimer.poke()
 
     def _new(self, key: int, run_id: str, lane: Lane, epoch: int) -> Execution:
-        stale = self._executions.pop(key, None)
+        stale = self._executions.get(key)
         if stale is not None:
+            self._drop(stale)
             stale.discard()
         workflow = self._workflows[lane.workflow]
         execution = Execution(self, workflow, key, run_id, epoch, lane.queue)
-        self._executions[key] = self._ids[run_id] = execution
+        self._hold(execution)
         return execution
+
+    def _hold(self, execution: Execution) -> None:
+        self._executions[execution.key] = self._ids[execution.id] = execution
+        self._held_of[execution.queue] += 1
 
     def resume(self, claim: Claim) -> bool:
         """Go on with a run that is in the cache; False when it must be replayed."""
         execution = self._cache.take(claim.key, claim.epoch, claim.seq)
         if execution is None:
             return False
-        self._executions[claim.key] = self._ids[claim.id] = execution
+        self._keeper.at_least(claim.now)
+        self._hold(execution)
+        execution.inbox_head = claim.inbox_head
         execution.reclaim(claim.epoch, claim.lost_owner)
         return True
 
     def replay(self, claim: Claim, rows: Sequence[EventRow]) -> None:
         """Bring a claimed run to life from its history."""
-        if len(rows) != claim.seq or not rows:
+        known = self._executions.get(claim.key)
+        if known is not None and known.epoch >= claim.epoch:
+            return  # the answer to its start has overtaken us
+        self._keeper.at_least(claim.now)
+        if len(rows) != claim.seq or not rows or rows[-1].seq != claim.seq:
             text = "run %s: %d of %d events could be read; it is looked at again"
             _log.error(text, claim.id, len(rows), claim.seq)
             return
         execution = self._new(claim.key, claim.id, self._lanes[claim.lane], claim.epoch)
         execution.consumed = claim.consumed
+        execution.inbox_head = claim.inbox_head
         execution.replay(rows)
         execution.begin(claim.lost_owner)
 
@@ -471,6 +503,7 @@ class Worker:
     def _drop(self, execution: Execution) -> None:
         if self._executions.get(execution.key) is execution:
             del self._executions[execution.key]
+            self._held_of[execution.queue] -= 1
         if self._ids.get(execution.id) is execution:
             del self._ids[execution.id]
 
@@ -484,7 +517,7 @@ class Worker:
     def fenced(self) -> None:
         """The lease is gone: nothing that this worker holds is its own. Start over with a new id."""
         if self._state != "running" or not self._keeper.worker_id:
-            return
+            return  # it is stopping, or coming back already
         _log.error("worker %s lost its lease: its runs go on elsewhere", self.name)
         self._keeper.stop()
         self._forget_all()

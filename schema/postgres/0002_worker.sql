@@ -265,7 +265,8 @@ begin
            started_at = coalesce(r.started_at, v_now), waiting_for = null
      where r.key = any(v_keys) and coalesce(r.owner, 0) = 0 and r.hold = 0
     returning r.key, r.id, r.lane, r.epoch, r.seq, r.consumed, r.inbox_head, r.status, r.lost_owner,
-              r.recoveries)
+              -- In a row, without progress: what was written since makes it none.
+              case when r.seq > coalesce(r.recovered_seq, 0) then 0 else r.recoveries end as recoveries)
     select t.key, t.id, t.lane, t.epoch, t.seq, t.consumed, t.inbox_head, t.status, v_now,
            t.lost_owner, t.recoveries
       from taken t order by array_position(v_keys, t.key);

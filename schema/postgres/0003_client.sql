@@ -206,7 +206,7 @@ end $fn$;
 -- Release runs that other code than `p_code` blocked, appending an event to each. A locked one waits
 -- for the next call.
 create function {schema}.unblock(
-    p_now timestamptz, p_lanes integer[], p_code text,
+    p_now timestamptz, p_lanes integer[], p_codes text[],
     h_at timestamptz, h_cmd integer, h_type smallint, h_name text, h_data bytea)
     returns bigint
     language plpgsql
@@ -218,7 +218,7 @@ declare
 begin
     with held as materialized (
         select r.key from {schema}.runs r
-         where r.hold = 2 and r.lane = any(p_lanes) and r.blocked_by <> p_code
+         where r.hold = 2 and r.lane = any(p_lanes) and (r.blocked_by is null or r.blocked_by <> all(p_codes))
            and r.owner is null and r.finished_at is null
          order by r.key for no key update skip locked),
     freed as (

@@ -117,7 +117,8 @@ def campaign(programs: int, first: int) -> tuple[Figures, str | None]:
                 recording = check(tree, number, witnesses)
             except Exception as error:
                 text = json.dumps({"number": number, "program": tree})
-                smallest[:] = [f"{text}\n{type(error).__name__}: {error}"]
+                told = f"{text}\n{type(error).__name__}: {error}"
+                smallest[:] = [min([*smallest, told], key=len)]
                 raise
             figures.add(tree, recording)
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
+from durable.engine import loop
 from durable.engine.context import Context
 from durable.engine.instance import Instance
 from durable.errors import NotAllowedInWorkflow
@@ -22,6 +24,7 @@ from tests.engine.witness import ROOT
 from tests.engine.workflows import chain, double, note
 
 calls: list[str] = []
+stubborn = True
 
 
 @workflow
@@ -62,6 +65,8 @@ async def refuses_to_go(ctx: Context) -> None:
             await ctx.sleep(1000)
         except BaseException:
             calls.append("swallowed")
+            if not stubborn:
+                raise
 
 
 @workflow
@@ -115,8 +120,13 @@ def begun(workflow: Workflow[None, object], events: int) -> Instance:
 
 
 @pytest.fixture(autouse=True)
-def _no_calls():
+def _no_calls(monkeypatch):
     calls.clear()
+    yield
+    monkeypatch.setattr(sys.modules[__name__], "stubborn", False)
+    while loop._STUBBORN:
+        with suppress(SystemExit):
+            loop._STUBBORN.pop().throw(SystemExit())
 
 
 ALL = [cleans_up, refuses_to_go, returns_on_close, calls_a_step, in_a_generator]

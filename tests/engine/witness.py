@@ -87,9 +87,12 @@ class Witness:
 
 
 def _witness(case: dict[str, Any]) -> list[str]:
-    module, _, name = case["workflow"].partition(":")
-    workflow = getattr(importlib.import_module(module), name)
-    rows = [EventRow(*row[:5], base64.b64decode(row[5])) for row in case["rows"]]
+    module, _, function = case["workflow"].partition(":")
+    workflow = getattr(importlib.import_module(module), function)
+    rows = [
+        EventRow(seq, kind, at, cmd, name, base64.b64decode(data))
+        for seq, kind, at, cmd, name, data in case["rows"]
+    ]
     seen = set()
     for _ in range(case["times"]):
         clutter = _clutter()

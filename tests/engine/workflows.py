@@ -148,7 +148,9 @@ async def waits_for_the_first(ctx: Context) -> list[str]:
 
 @workflow
 async def waits_for_the_first_exception(ctx: Context) -> list[str]:
-    tasks = [asyncio.create_task(chain(ctx, name, 4), name=name) for name in "abcdef"]
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.create_task(chain(ctx, name, 4), name=name) for name in "abcdef"
+    ]
     tasks.append(asyncio.create_task(ctx.step(fail, "no"), name="fail"))
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     for task in pending:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, Connection
+from psycopg.pq import TransactionStatus
 
 from durable.errors import StoreUnavailable
 from durable.storage.postgres import failures
@@ -37,7 +38,8 @@ class Link:
         self._closed = False
 
     async def connect(self) -> None:
-        """Open the connection now."""
+        """Open the connection now; also one that was closed for good."""
+        self._closed = False
         try:
             async with self._turn:
                 await self._ready()
@@ -89,7 +91,7 @@ class Link:
         return self._connection
 
     async def _ready(self) -> AsyncCursor[Row]:
-        if self._cursor is not None and not self._cursor.connection.closed:
+        if self._cursor is not None and _usable(self._cursor.connection):
             return self._cursor
         if self._closed:
             message = f"{self._settings.where}: the store is closed"
@@ -110,6 +112,11 @@ class Link:
         connection, self._connection, self._cursor = self._connection, None, None
         if connection is not None:
             await connection.close()
+
+
+def _usable(connection: AsyncConnection[Row]) -> bool:
+    """Open, and not in the middle of something: a reader that was cancelled may have left it so."""
+    return not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE
 
 
 class ThreadLink:

@@ -8,7 +8,7 @@ from typing import cast
 from durable.model.lifecycle import RunStatus
 from durable.model.rows import Delivered, Delivery
 from durable.model.wire import EventRow
-from durable.storage.postgres.arrays import int4s, time
+from durable.storage.postgres.arrays import int4s, texts, time
 from durable.storage.postgres.batches import delivery_arrays, event_scalars
 from durable.storage.postgres.database import Database
 
@@ -29,8 +29,8 @@ class Messages(Database):
         [(status,)] = await self._working.ask(self._sql.terminate, parameters)
         return cast("RunStatus | None", status)
 
-    async def unblock(self, lanes: Sequence[int], code: str, event: EventRow) -> int:
-        """Release runs of these lanes that other code than `code` blocked."""
-        parameters = [self._now(), int4s(lanes), code, *event_scalars(event)]
+    async def unblock(self, lanes: Sequence[int], codes: Sequence[str], event: EventRow) -> int:
+        """Release runs of these lanes that none of `codes` blocked."""
+        parameters = [self._now(), int4s(lanes), texts(codes), *event_scalars(event)]
         [(count,)] = await self._working.ask(self._sql.unblock, parameters)
         return int(count)

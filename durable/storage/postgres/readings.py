@@ -32,7 +32,8 @@ class Readings(Database):
             condition += " and r.key < %b"
             parameters.append(where.after)
         query = f"{self._sql.runs} where {condition} order by r.key desc limit %b"
-        rows = await self._working.ask(query, [*parameters, where.limit])
+        # A filter that little fits may read far: not on the connection that claims and starts.
+        rows = await self._second.ask(query, [*parameters, where.limit])
         return [_run(row) for row in rows]
 
     async def count(self, where: RunFilter) -> dict[RunStatus, int]:

@@ -26,13 +26,15 @@ _SESSION: Final = {
     # A worker that was stopped inside a transaction must not hold its locks for long.
     "idle_in_transaction_session_timeout": "10s",
 }
-_SOCKET: Final[dict[str, int]] = {
+_SOCKET: Final[dict[str, int | str]] = {
     "connect_timeout": 5,
     "keepalives": 1,
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
+    # Of several hosts the one that may be written to: what a standby shows may be old.
+    "target_session_attrs": "read-write",
 }
 
 

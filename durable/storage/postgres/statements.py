@@ -87,7 +87,8 @@ class Statements:
            and r.inbox_head <= r.consumed"""
     adopt: str = """
         select key, id, lane, epoch, seq, consumed, inbox_head, status,
-               coalesce(%b::timestamptz, clock_timestamp()), lost_owner, recoveries
+               coalesce(%b::timestamptz, clock_timestamp()), lost_owner,
+               case when seq > coalesce(recovered_seq, 0) then 0 else recoveries end
           from {schema}.runs where key = any(%b) and owner = %b order by key"""
     load: str = """
         select u.key, h.seq, h.type, h.at, h.cmd, h.name, h.data

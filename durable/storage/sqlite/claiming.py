@@ -35,7 +35,8 @@ SELECT ready_at, key FROM [runs] INDEXED BY [runs_ready]
 WHERE lane = ? AND priority = ? AND ready_at <= ? AND {_WAITING}
 ORDER BY ready_at, key LIMIT ?"""
 _CLAIM: Final = """
-key, id, lane, epoch, seq, consumed, inbox_head, status, lost_owner, recoveries"""
+key, id, lane, epoch, seq, consumed, inbox_head, status, lost_owner,
+CASE WHEN seq > coalesce(recovered_seq, 0) THEN 0 ELSE recoveries END"""
 _TAKE: Final = f"""
 UPDATE [runs]
 SET owner = :worker, epoch = epoch + 1, ready_at = :now + {LOOK_AGAIN}, not_before = NULL,

@@ -41,7 +41,7 @@ UPDATE [runs]
 SET hold = 0, blocked_by = NULL, waiting_for = NULL, seq = seq + 1, recoveries = 0,
     recovered_seq = seq + 1, ready_at = {READY_BY_MESSAGE}
 WHERE hold = {HOLD_BLOCKED} AND lane IN (SELECT value FROM json_each(:lanes))
-      AND owner IS NULL AND blocked_by IS NOT :code
+      AND owner IS NULL AND (blocked_by IS NULL OR blocked_by NOT IN (SELECT value FROM json_each(:codes)))
 RETURNING key, seq"""
 
 
@@ -122,9 +122,11 @@ def terminate(database: Database, now: int, run_id: str, event: EventRow) -> Run
     return "terminated"
 
 
-def unblock(database: Database, now: int, lanes: Sequence[int], code: str, event: EventRow) -> int:
-    """Release runs that other code than `code` blocked; how many."""
-    values = {"now": now, "lanes": json.dumps(list(lanes)), "code": code}
+def unblock(
+    database: Database, now: int, lanes: Sequence[int], codes: Sequence[str], event: EventRow
+) -> int:
+    """Release runs that none of `codes` blocked; how many."""
+    values = {"now": now, "lanes": json.dumps(list(lanes)), "codes": json.dumps(list(codes))}
     freed = database.fetch(_UNBLOCK, values)
     insert_history(database, ((key, seq, event) for key, seq in freed))
     return len(freed)

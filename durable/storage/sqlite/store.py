@@ -250,9 +250,9 @@ class SqliteStorage:
             lambda database, now: messaging.terminate(database, now, run_id, event)
         )
 
-    async def unblock(self, lanes: Sequence[int], code: str, event: EventRow) -> int:
+    async def unblock(self, lanes: Sequence[int], codes: Sequence[str], event: EventRow) -> int:
         return await self._writer.ask(
-            lambda database, now: messaging.unblock(database, now, lanes, code, event)
+            lambda database, now: messaging.unblock(database, now, lanes, codes, event)
         )
 
     # -- reading

@@ -509,7 +509,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(code=st.sampled_from(["code-1", "code-2"]))
     def unblock(self, code: str) -> None:
         held = [run for run in self.model.values() if run.hold and code != "code-1"]
-        assert self.do(self.store.unblock([self.lane], code, UNBLOCKED)) == len(held)
+        assert self.do(self.store.unblock([self.lane], [code], UNBLOCKED)) == len(held)
         for run in held:
             run.append(1, "Unblocked")
             run.hold, run.recoveries, run.recovered_seq = 0, 0, run.seq

@@ -97,10 +97,10 @@ async def test_a_blocked_run_is_released_once_by_other_code(world: World, by: st
     lanes = await world.lanes()
     assert (await world.run("r")).status == "blocked"
     before = await world.types("r")
-    assert await world.store.unblock(lanes, "bad", UNBLOCKED) == 0
-    assert await world.store.unblock([], "good", UNBLOCKED) == 0
-    assert await world.store.unblock(lanes, "good", UNBLOCKED) == 1
-    assert await world.store.unblock(lanes, "better", UNBLOCKED) == 0
+    assert await world.store.unblock(lanes, ["bad"], UNBLOCKED) == 0
+    assert await world.store.unblock([], ["good"], UNBLOCKED) == 0
+    assert await world.store.unblock(lanes, ["good"], UNBLOCKED) == 1
+    assert await world.store.unblock(lanes, ["better"], UNBLOCKED) == 0
     assert await world.types("r") == [*before, CODES["Unblocked"]]
     worker = await world.worker(code="good")
     (claim,) = await world.claim(worker)
@@ -112,7 +112,7 @@ async def test_a_released_run_has_all_its_chances_again(world: World):
     await world.start("r")
     for _ in range(MOST + 1):
         await lose(world, code="bad")
-    await world.store.unblock(await world.lanes(), "good", UNBLOCKED)
+    await world.store.unblock(await world.lanes(), ["good"], UNBLOCKED)
     for _ in range(MOST):
         assert await lose(world, code="good") is not None
     assert (await world.run("r")).status != "blocked"

@@ -168,9 +168,9 @@ async def test_the_status_under_a_hold_stays(store, player, worker, keys, lane):
     assert await store.count(RunFilter()) == {"blocked": 2, "running": 2}
     assert [one.run(key, "status") for key in keys[:2]] == ["compensating", "waiting"]
     assert await store.claim(worker, [lane], 9) == []
-    assert await store.unblock([lane], "old", event(0, "Unblocked")) == 0
-    assert await store.unblock([lane + 1], "new", event(0, "Unblocked")) == 0
-    assert await store.unblock([lane], "new", event(0, "Unblocked")) == 2
+    assert await store.unblock([lane], ["old"], event(0, "Unblocked")) == 0
+    assert await store.unblock([lane + 1], ["new"], event(0, "Unblocked")) == 0
+    assert await store.unblock([lane], ["new"], event(0, "Unblocked")) == 2
     assert [e.type for e in await store.history("run-0", 3, 9)] == [94]
     assert sorted(c.status for c in await store.claim(worker, [lane], 9)) == [
         "compensating",
@@ -217,8 +217,8 @@ async def test_a_run_that_kills_its_workers_is_blocked(store, player, worker, ke
     assert (reaped.freed, reaped.blocked) == (0, 4)
     assert one.run(keys[0], "hold", "seq", "blocked_by") == (2, 2, "bad")
     assert [e.type for e in await store.history("run-0", 1, 9)] == [93]
-    assert await store.unblock([lane], "bad", event(0, "Unblocked")) == 0
-    assert await store.unblock([lane], "good", event(0, "Unblocked")) == 4
+    assert await store.unblock([lane], ["bad"], event(0, "Unblocked")) == 0
+    assert await store.unblock([lane], ["good"], event(0, "Unblocked")) == 4
 
 
 async def test_progress_forgives_recoveries(store, worker, keys, lane):

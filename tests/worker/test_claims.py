@@ -1,0 +1,227 @@
+"""Getting hold of runs: back-off, lost answers, messages, suspects."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable import Context, Retry, step, workflow
+from durable.clock import SECOND
+from durable.model.payload import ANY
+from durable.model.rows import Delivery
+from durable_testing.faults import COMMIT_THEN_ERROR, ERROR_BEFORE
+from tests.worker.world import World, world_with
+
+
+@step
+async def add(n: int) -> int:
+    return n + 1
+
+
+@workflow
+async def single(ctx: Context, n: int) -> int:
+    return await ctx.step(add, n)
+
+
+@workflow
+async def sleeper(ctx: Context, n: int) -> int:
+    await ctx.sleep(3600)
+    return n
+
+
+async def test_idle_polls_back_off_from_20_ms_to_a_second() -> None:
+    """Idle polls back off from 20 ms to 1 s."""
+    async with world_with(single) as (world, process):
+        times: list[int] = []
+        process.storage._fault_of = lambda operation: (
+            times.append(world.clock.now()) if operation.verb == "claim" else None
+        )
+        await world.pass_time(6)
+        pauses = [(b - a) / SECOND for a, b in zip(times, times[1:], strict=False)]
+        assert pauses[0] == pytest.approx(0.04, abs=0.021)
+        assert pauses == sorted(pauses)
+        assert pauses[-1] == pytest.approx(1)
+        times.clear()
+        process.worker.poke()
+        await world.pass_time(0.3)
+        assert len(times) >= 3
+
+
+async def test_a_claim_whose_answer_was_lost_is_adopted() -> None:
+    """The owner polls its own rows with due `ready_at`: a row that it does not know is adopted."""
+    async with World() as world:
+        outside = await world.process()
+        handle = await world.run(outside.client.start(single, 1, id="a"))
+        process = await world.process(single, plan=[("claim", 1, COMMIT_THEN_ERROR)])
+        assert await world.result(handle) == 2
+        assert process.storage.fired
+        assert process.worker._claimer.adopted == 1
+        assert await world.types("a") == ["RunStarted", "StepCompleted", "RunCompleted"]
+
+
+async def test_an_eager_start_whose_answer_was_lost_is_adopted() -> None:
+    """The same for a run that was ours from its first moment on; it was created by us."""
+    async with world_with(single, plan=[("start", 1, COMMIT_THEN_ERROR)]) as (world, process):
+        handle = await world.run(process.client.start(single, 1, id="a"))
+        assert handle.created
+        assert await world.result(handle) == 2
+        assert process.worker._claimer.adopted == 1
+
+
+slow_world: list[World] = []
+
+
+@step
+async def very_long() -> None:
+    await slow_world[-1].clock.sleep(1000)
+
+
+@workflow
+async def waits(ctx: Context) -> None:
+    await ctx.step(very_long)
+
+
+async def test_a_start_whose_answer_comes_after_its_adoption_changes_nothing() -> None:
+    """The run is driven already: a second instance of it would overwrite what it has done."""
+    async with world_with(waits) as (world, process):
+        slow_world.append(world)
+        run = process.client._new_run(waits, None, "a", None, 0, None, None)
+        (answer,) = await world.run(world.database.start([run]))
+        assert answer.owned
+        await world.pass_time(12)
+        execution = process.worker.held(answer.key)
+        assert execution is not None
+        process.worker.started(answer.key, run)
+        assert process.worker.held(answer.key) is execution
+
+
+async def deliver(world: World, run_id: str, *payloads: object) -> None:
+    await world.run(
+        world.database.deliver([Delivery(run_id, "news", ANY.encode(p, "")) for p in payloads])
+    )
+
+
+async def test_messages_become_history_and_do_not_make_a_run_spin() -> None:
+    """Messages become `EventReceived` at once, awaited or not, and advance `consumed`."""
+    async with world_with(sleeper) as (world, process):
+        await world.run(process.client.start(sleeper, 1, id="a"))
+        await world.until_status("a", "waiting")
+        await deliver(world, "a", 1, 2)
+        await world.pass_time(3)
+        assert await world.types("a") == [
+            "RunStarted",
+            "TimerStarted",
+            "EventReceived",
+            "EventReceived",
+        ]
+        commits = process.storage.calls["commit"]
+        await world.pass_time(60)
+        assert process.storage.calls["commit"] == commits
+        assert await world.status("a") == "waiting"
+
+
+async def test_a_thousand_messages_survive_a_crash_at_any_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An acknowledged event is consumed exactly once, in order; never dropped in silence."""
+    from durable.worker import execution
+    from durable_testing.faults import CRASH_AFTER
+
+    monkeypatch.setattr(execution, "MAX_EVENTS_PER_COMMIT", 10)
+    for nth in range(1, 7):
+        async with World() as world:
+            outside = await world.process()
+            await world.run(outside.client.start(sleeper, 1, id="a"))
+            await deliver(world, "a", *range(40))
+            first = await world.process(sleeper, plan=[("commit", nth, CRASH_AFTER)])
+            await world.pass_time(1)
+            assert first.dead == bool(first.storage.fired)
+            await world.process(sleeper)
+            await world.pass_time(15)
+            events = [e for e in await world.history("a") if e.name == "news"]
+            assert len(events) == 40, nth
+            await world.check()
+
+
+@workflow
+async def two(ctx: Context, n: int) -> int:
+    await ctx.sleep(5)
+    return await ctx.step(add, n)
+
+
+async def test_a_hole_in_the_inbox_drops_a_stale_owner() -> None:
+    """A hole means "I am stale": drop the instance; it must not fail the run."""
+    async with world_with(two) as (world, process):
+        handle = await world.run(process.client.start(two, 1, id="a"))
+        await world.until_status("a", "waiting")
+        await deliver(world, "a", 1)
+        await world.pass_time(2)
+        row = await world.row("a")
+        execution = process.worker.held(row.key) or process.worker._cache._parked[row.key]
+        execution.consumed = 0  # as of an owner that has slept through another's work
+        await deliver(world, "a", 2)
+        assert await world.result(handle) == 2
+        await world.check()
+
+
+running: list[str] = []
+
+
+@step(retry=Retry(max_attempts=1))
+async def long() -> None:
+    from durable import current_step
+
+    running.append(current_step().run_id)
+    await slow_world[-1].clock.sleep(20)
+    running.remove(current_step().run_id)
+
+
+@workflow
+async def suspect(ctx: Context) -> None:
+    await ctx.step(long)
+
+
+@workflow
+async def harmless(ctx: Context) -> None:
+    await ctx.step(add, 1)
+
+
+async def test_suspects_are_driven_one_at_a_time() -> None:
+    """From the second recovery on a run is claimed alone of its kind."""
+    running.clear()
+    async with World() as world:
+        slow_world.append(world)
+        outside = await world.process()
+        for n in range(3):
+            await world.run(outside.client.start(suspect, id=f"s{n}"))
+        for _ in range(2):
+            process = await world.process(suspect)
+            await world.pass_time(5)
+            assert len(running) == 3
+            await process.die()
+            await world.pass_time(1)
+            running.clear()
+        process = await world.process(suspect, harmless)
+        await world.pass_time(12)
+        most = 0
+        handle = await world.run(outside.client.start(harmless, id="h"))
+        await world.result(handle)
+        while [row for row in await world.rows() if row.status not in {"completed"}]:
+            most = max(most, len(running))
+            await world.pass_time(1)
+        assert most == 1
+        await world.check()
+
+
+async def test_claiming_goes_on_after_any_error() -> None:
+    """Errors of a round are survived, and show in `health` until a round has succeeded."""
+    async with world_with(single) as (world, process):
+        process.storage._fault_of = lambda operation: (
+            ERROR_BEFORE if operation.verb == "owned" else None
+        )
+        await world.pass_time(1)
+        health = process.worker.health()
+        assert not health.ready
+        assert "injected" in health.details["trouble"]["claims"]
+        process.storage._fault_of = lambda operation: None
+        await world.pass_time(2)
+        assert process.worker.health().ready
