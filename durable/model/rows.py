@@ -101,6 +101,7 @@ class Claim:
     lost_owner: int | None = None
     """The worker that was reaped while it held the run, when nothing was written since."""
     recoveries: int = 0
+    """In a row, without progress: 0 as soon as something was written since the last one."""
 
 
 @value

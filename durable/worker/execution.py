@@ -157,6 +157,8 @@ class Execution:
         except Exception as error:
             self._block(error)
         else:
+            for warning in self.instance.warnings:
+                self.host.warn("%s", warning)
             if ending is not None:
                 self._end(ending)
 

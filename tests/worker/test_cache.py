@@ -34,7 +34,7 @@ def test_only_the_next_epoch_at_the_same_seq_is_a_hit() -> None:
     assert run.discarded == 0
 
 
-@pytest.mark.parametrize(("epoch", "seq"), [(3, 5), (5, 5), (4, 6), (4, 4), (2, 5)])
+@pytest.mark.parametrize("epoch, seq", [(3, 5), (5, 5), (4, 6), (4, 4), (2, 5)])
 def test_anything_else_is_forgotten(epoch: int, seq: int) -> None:
     """Somebody else drove the run meanwhile: the instance is dropped for good."""
     run = Parked(1)
@@ -74,7 +74,7 @@ async def naps(ctx: Context, n: int) -> int:
     return n
 
 
-@pytest.mark.parametrize(("size", "loads"), [(1000, 0), (0, 3)])
+@pytest.mark.parametrize("size, loads", [(1000, 0), (0, 3)])
 async def test_a_history_is_the_same_with_and_without_a_cache(size: int, loads: int) -> None:
     """Cache size 0 and infinite give identical histories; only the latter spares the replay."""
     async with world_with(naps, cache=size) as (world, process):
@@ -95,10 +95,11 @@ async def test_two_workers_that_take_turns_never_resume_a_wrong_instance() -> No
         handle = await world.run(first.client.start(naps, 1, id="a"))
         await world.until_status("a", "waiting")
         other = await world.process(naps, name="other")
-        first.worker._claimer._lanes = ()  # it claims nothing for a while
+        lanes = first.worker.open_lanes
+        first.worker.open_lanes = lambda: ()  # it claims nothing for a while
         await world.pass_time(12)
-        other.worker._claimer._lanes = ()
-        first.worker._claimer._lanes = tuple(first.worker._lanes)
+        other.worker.open_lanes = lambda: ()
+        first.worker.open_lanes = lanes
         assert await world.result(handle) == 4
         await world.check()
         assert first.worker._cache.misses >= 1

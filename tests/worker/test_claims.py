@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from durable import Context, Retry, step, workflow
@@ -36,7 +38,7 @@ async def test_idle_polls_back_off_from_20_ms_to_a_second() -> None:
             times.append(world.clock.now()) if operation.verb == "claim" else None
         )
         await world.pass_time(6)
-        pauses = [(b - a) / SECOND for a, b in zip(times, times[1:], strict=False)]
+        pauses = [(b - a) / SECOND for a, b in itertools.pairwise(times)]
         assert pauses[0] == pytest.approx(0.04, abs=0.021)
         assert pauses == sorted(pauses)
         assert pauses[-1] == pytest.approx(1)
@@ -205,7 +207,7 @@ async def test_suspects_are_driven_one_at_a_time() -> None:
         most = 0
         handle = await world.run(outside.client.start(harmless, id="h"))
         await world.result(handle)
-        while [row for row in await world.rows() if row.status not in {"completed"}]:
+        while [row for row in await world.rows() if row.status != "completed"]:
             most = max(most, len(running))
             await world.pass_time(1)
         assert most == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -37,6 +37,10 @@ class Run:
         self.busy = True
         self.told: list[str] = []
         self.broken = False
+
+    @property
+    def length(self) -> int:
+        return self.durable + len(self.pending)
 
     def grow(self) -> None:
         self.pending.append(event(self.durable + len(self.pending) + 1))
@@ -129,7 +133,7 @@ class Bench:
         self.host = Host()
         self.journal: Any = Journal(self.store, self.host, self.clock)  # type: ignore[arg-type]
 
-    async def __aenter__(self) -> Bench:
+    async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.journal.run())
         return self
 
@@ -192,7 +196,7 @@ async def test_nothing_is_released_before_the_answer() -> None:
         assert run.told == ["release 2"]
 
 
-@pytest.mark.parametrize(("act", "told"), [(Act.PARK, "parked"), (Act.FINISH, "ended")])
+@pytest.mark.parametrize("act, told", [(Act.PARK, "parked"), (Act.FINISH, "ended")])
 async def test_parked_and_ended_runs_are_told_of(act: Act, told: str) -> None:
     """0 applied: durable := new; if parked: cache with epoch and seq."""
     async with Bench() as bench:
@@ -322,8 +326,8 @@ async def test_one_bad_run_does_not_poison_the_others() -> None:
         bench.store.answers.extend([refuse_the_third] * 60)
         runs = [Run(n) for n in range(1, 9)]
         await bench.do(*runs)
-        for _ in range(20):
-            await bench.settle(0.05)
+        for _ in range(40):
+            await bench.settle(0.5)
         assert [run.durable for run in runs if run.key != 3] == [2] * 7
         assert runs[2].blocked is not None
         assert bench.host.told == [("lost", 3)]  # not even that could be stored

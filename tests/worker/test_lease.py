@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -151,7 +151,7 @@ class Kept:
         )
         self.reaper = Reaper(store, self.keeper, 5)
 
-    async def __aenter__(self) -> Kept:
+    async def __aenter__(self) -> Self:
         await self.keeper.register(WorkerInfo("w", "host", 1))
         return self
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from durable import Client, Handle, Worker
 from durable.clock import SECOND, VirtualClock
@@ -137,7 +137,7 @@ class World:
         self.database = Database(url, schema, self.clock)
         self.processes: list[Process] = []
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> Self:
         await self.database.inner.open()
         return self
 

@@ -299,7 +299,7 @@ class StoreMachine(RuleBasedStateMachine):
             "running",
             self.now(),
             run.lost_owner,
-            run.recoveries,
+            0 if run.seq > run.recovered_seq else run.recoveries,
         )
 
     def _believe(self, worker: int, claim: Claim) -> None:
