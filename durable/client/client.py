@@ -101,12 +101,19 @@ class Client:
         if self._open:
             return
         await self.storage.open()
-        before = self.clock.monotonic()
-        now = await self.storage.now()
-        self._offset = now - round((before + self.clock.monotonic()) / 2 * SECOND)
+        try:
+            await patiently(self.clock, self._read_clock)
+        except BaseException:
+            await self.storage.close()
+            raise
         self._starter = Starter(self.storage, self.clock)
         self._results = Results(self.storage, self.clock, self.drives)
         self._open = True
+
+    async def _read_clock(self) -> None:
+        before = self.clock.monotonic()
+        now = await self.storage.now()
+        self._offset = now - round((before + self.clock.monotonic()) / 2 * SECOND)
 
     async def close(self) -> None:
         """Release the connections; idempotent. Whoever still waits for a result is cancelled."""

@@ -226,6 +226,8 @@ class Scenario:
     ids: tuple[str, ...] = ("a",)
     elsewhere: bool = False
     """The program that starts runs is another process than the worker, and never dies."""
+    ordered: bool = False
+    """Every step begins because the one before it has completed."""
     many_attempts: bool = False
     """The same start repeated makes another run: attempts are not counted."""
 
@@ -279,14 +281,14 @@ async def delayed(client: Client) -> Any:
 SCENARIOS: dict[str, Scenario] = {
     "start eager": once(single, 2),
     "start plain": once(single, 2, elsewhere=True),
-    "chain": once(chain, 5),
+    "chain": once(chain, 5, ordered=True),
     "retry": once(retried, 2),
     "gather of chains": once(chains, [3, 4, 5]),
     "task group with a failing member": once(grouped, "broken"),
     "timeout cancels a step": once(impatient, "gave up 2"),
     "short sleep": once(naps, 1),
     "long sleep": once(sleeps, 1),
-    "sleep then step": once(sleeps_between, 3),
+    "sleep then step": once(sleeps_between, 3, ordered=True),
     "failing run": Scenario(failing, "as it should"),
     "delayed start": Scenario(delayed, 2),
     "start twice": Scenario(start_twice, (2, 2)),
@@ -296,10 +298,10 @@ SCENARIOS: dict[str, Scenario] = {
     "restart": Scenario(restart, 3, many_attempts=True),
     "log lines": once(logs, 2),
     "wide": once(wide, sum(range(2, 32))),
-    "two runs at once": Scenario(two_at_once, [5, 7], ids=("a", "b")),
+    "two runs at once": Scenario(two_at_once, [5, 7], ids=("a", "b"), ordered=True),
     "queue between tasks": once(queued, [3, 4, 5]),
     "slow step beside others": once(overtaken, 2),
-    "worker elsewhere, chain with sleep": once(sleeps_between, 3, elsewhere=True),
+    "worker elsewhere, chain with sleep": once(sleeps_between, 3, elsewhere=True, ordered=True),
 }
 SHORT = ("start eager", "retry", "sleep then step", "start plain")
 COUNTS: dict[str, Counter[str]] = {}
@@ -329,7 +331,10 @@ async def disturbed(
         crashed = met and not isinstance(fault, Fail)
         await check_runs(world, scenario)
         if not scenario.many_attempts:
-            check_attempts(await ids_by_key(world), crashed=crashed)
+            ids = await ids_by_key(world)
+            check_attempts(ids, crashed=crashed)
+            if scenario.ordered:
+                check_order(ids)
         if not crashed:
             assert len(LEDGER.lines) == len(set(LEDGER.lines))
         return len(first.storage.log) if at is None or met else 0
@@ -393,6 +398,20 @@ def check_attempts(ids: dict[str, str], *, crashed: bool) -> None:
         attempts = completed[name] + failed[name]
         most = max(attempts, 1) + (1 if crashed else 0)
         assert attempts <= count <= most, (name, count, LEDGER.entries)
+
+
+def check_order(ids: dict[str, str]) -> None:
+    """A step begins only when the completion that caused it is durable."""
+    begun: set[tuple[str, int]] = set()
+    durable: set[tuple[str, int]] = set()
+    for what, name in LEDGER.entries:
+        run, _, cmd = name.partition(":")
+        if what == "began":
+            earlier = {(other, n) for other, n in begun if other == run and n < int(cmd)}
+            assert earlier <= durable, (name, LEDGER.entries)
+            begun.add((run, int(cmd)))
+        elif what == "StepCompleted":
+            durable.add((ids[run], int(cmd)))
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -155,3 +156,16 @@ async def test_a_client_in_a_workflow_is_refused() -> None:
             await world.result(handle)
         assert isinstance(caught.value, RunFailed)
         assert len(await world.rows()) == 1
+
+
+async def test_opening_is_patient_and_leaves_nothing_when_it_fails() -> None:
+    """The database's clock is read on opening; a failure there closes what was opened."""
+    client = Client("sqlite://")
+    client.storage = FaultyStorage(client.storage, [("now", 1, ERROR_BEFORE)])
+    async with client:
+        assert (await client.start(echo, 1)).created
+    client.storage._fault_of = lambda operation: (_ for _ in ()).throw(ValueError("a bug"))
+    with pytest.raises(ValueError, match="a bug"):
+        await client.open()
+    assert not client.is_open
+    assert not [t for t in threading.enumerate() if t.name.startswith("durable-sqlite")]
