@@ -58,7 +58,9 @@ def worker(
     if named and (len(targets) > 1 or queues or name):
         raise click.UsageError(f"{named[0]} is a worker of its own: give nothing else with it")
     if named:
-        asyncio.run(load_worker(named[0]).run())
+        own = load_worker(named[0])
+        shell.say(Styled("serving ", "dim"), named[0], Styled(f" as {own.name}", "dim"))
+        asyncio.run(own.run())
         return
     found = collect(load(target) for target in targets)
     if not found.workflows and not found.steps:

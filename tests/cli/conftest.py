@@ -91,6 +91,7 @@ def start_worker(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     first = worker.stderr.readline()
     if not first.startswith("serving "):
         with worker:
+            worker.kill()
             raise AssertionError(first)
     return worker
 

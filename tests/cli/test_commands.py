@@ -170,7 +170,6 @@ def test_an_unknown_id(durable, greeted):
 # -- migrate
 
 
-@pytest.mark.xfail(reason="Client.migrations() is still to be written", raises=AssertionError)
 def test_migrations_before_and_after(durable, durable_sqlite):
     before = durable("migrations", "--check", "--url", durable_sqlite)
     assert before.code == 1

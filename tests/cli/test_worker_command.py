@@ -65,7 +65,6 @@ def test_it_serves_several_modules_on_the_queues_asked_for(durable, durable_sqli
     assert answer.out == "7\n"
 
 
-@pytest.mark.xfail(reason="Worker.run() does not open its client yet", raises=AssertionError)
 def test_a_worker_object_is_run_as_it_is(durable, durable_sqlite, folder):
     code = (
         "from durable import Client, Worker\nfrom shop import greet\nimport asyncio\n"

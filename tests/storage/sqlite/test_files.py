@@ -126,7 +126,9 @@ def test_sixteen_processes_boot_on_an_empty_file(path: Path):
     finish([run(BOOT, f"sqlite:///{path}") for _ in range(16)])
     check_file(path)
     with sqlite3.connect(path) as connection:
-        steps = connection.execute("SELECT number FROM durable_migrations ORDER BY number").fetchall()
+        steps = connection.execute(
+            "SELECT number FROM durable_migrations ORDER BY number"
+        ).fetchall()
         assert steps == [(n,) for n in range(1, len(steps) + 1)]
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()

@@ -50,9 +50,9 @@ async def test_people_can_read_it(path: Path):
     await store.close()
     with sqlite3.connect(path) as connection:
         assert dict(connection.execute("SELECT name, code FROM durable_event_types")) == CODES
-        assert connection.execute("SELECT run_id, type FROM durable_readable_history").fetchall() == [
-            ("r", "RunStarted")
-        ]
+        assert connection.execute(
+            "SELECT run_id, type FROM durable_readable_history"
+        ).fetchall() == [("r", "RunStarted")]
         assert connection.execute("SELECT id, status FROM durable_readable_runs").fetchall() == [
             ("r", "pending")
         ]
