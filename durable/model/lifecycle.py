@@ -32,7 +32,6 @@ FINAL: tuple[RunStatus, ...] = (
 )
 
 # How the scheduler may hold a run back; kept beside the status so that a hold can be lifted.
-HOLD_NONE = 0
 HOLD_PAUSED = 1
 HOLD_BLOCKED = 2
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Any
 
 from durable.model.lifecycle import RunStatus
 from durable.model.value import value
@@ -276,11 +275,3 @@ class MigrationStep:
     number: int
     name: str
     applied: bool
-
-
-@value
-class Detail:
-    """A named fact about the store's health, for people."""
-
-    name: str
-    value: Any

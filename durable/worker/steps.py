@@ -162,10 +162,11 @@ class StepRunner:
         STEP.set(attempt)
         event: history.Event | None = None
         try:
-            if attempt.command.step.timeout is None:
+            timeout = attempt.command.step.timeout
+            if timeout is None:
                 payload = await self._call(attempt)
             else:
-                payload = await self._timed(attempt)
+                payload = await self._timed(attempt, timeout)
             event = self._completed(attempt, payload)
         except asyncio.CancelledError as error:
             if not attempt.cancelled:
@@ -202,11 +203,8 @@ class StepRunner:
             command.attempt,
         )
 
-    async def _timed(self, attempt: StepContext) -> bytes:
-        step = attempt.command.step
-        if step.timeout is None:
-            return await self._call(attempt)
-        scope = asyncio.timeout(step.timeout)
+    async def _timed(self, attempt: StepContext, timeout: float) -> bytes:
+        scope = asyncio.timeout(timeout)
         try:
             async with scope:
                 return await self._call(attempt)
@@ -214,7 +212,7 @@ class StepRunner:
             if not scope.expired():
                 raise
             message = (
-                f"step {step.name} of run {attempt.execution.id} took longer than {step.timeout:g} s "
+                f"step {attempt.name} of run {attempt.run_id} took longer than {timeout:g} s "
                 f"(attempt {attempt.command.attempt})"
             )
             raise StepTimeout(message) from error
