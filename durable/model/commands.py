@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from durable.model.value import value
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import CodeType
 
+    from durable.model.history import WaitMode
+    from durable.model.rows import NewRun
     from durable.model.steps import Step
 
 
@@ -56,6 +58,8 @@ class RunStep:
     not_before: int | None = None
     first_at: int | None = None
     """When the first attempt was asked for; `Retry.max_elapsed` counts from here."""
+    undoes: str | None = None
+    """The step that it undoes, where it is a compensation."""
 
 
 @value
@@ -93,6 +97,108 @@ class WriteLog:
 
 
 @value
+class StartWait:
+    """The workflow waits for events, a request, or the input of a person."""
+
+    cmd: int
+    kind: Literal["event", "input", "request"]
+    names: tuple[str, ...]
+    mode: WaitMode
+    key: str | None
+    due: int | None
+    site: Site
+    form: bytes | None = None
+    """Of an input: what is asked, packed."""
+    to: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.names)
+
+
+@value
+class EndWait:
+    """The wait is over, or nobody waits any more."""
+
+    cmd: int
+
+
+@value
+class Send:
+    """Send an event to a run (`target`), or publish it under `key`; `MessageSent` reports back."""
+
+    cmd: int
+    name: str
+    payload: bytes
+    target: str | None
+    key: str | None
+    site: Site
+
+
+@value
+class StartChild:
+    """Start a child run, in the transaction that writes `ChildStarted`."""
+
+    cmd: int
+    child: NewRun
+    conflict: Literal["raise", "return_existing", "restart"]
+    fingerprint: int
+    site: Site
+    due: int | None = None
+    """When the wait for it times out (`ctx.call(timeout=)`)."""
+
+    @property
+    def name(self) -> str:
+        return self.child.lane.workflow
+
+
+@value
+class EndChildWait:
+    """The child reported, or nobody waits for it any more: its time-out is void."""
+
+    cmd: int
+
+
+@value
+class CancelChild:
+    """Tell a child to stop, in the same transaction as what led to it."""
+
+    child_id: str
+    reason: str | None
+
+
+@value
+class SetState:
+    """Publish a value of the workflow; `StateSet` enters the history at once."""
+
+    cmd: int
+    name: str
+    payload: bytes
+
+
+@value
+class MarkPatched:
+    """The code took the new way of a patch; `Patched` enters the history at once."""
+
+    name: str
+
+
+@value
+class AnswerRequest:
+    """Answer request `number`: `RequestAnswered` enters the history at once."""
+
+    number: int
+    name: str
+    answer: bytes | None
+    rejected: str | None
+
+
+@value
+class BeginCompensation:
+    """From here on the run undoes what it did."""
+
+
+@value
 class CompleteRun:
     """The workflow function returned; `result` is an encoded payload."""
 
@@ -104,8 +210,47 @@ class FailRun:
     """An exception left the workflow function; `failure` is an encoded `Failure`."""
 
     failure: bytes
+    status: Literal["failed", "compensated", "compensation_failed"] = "failed"
 
+
+@value
+class CancelRun:
+    """The run was cancelled and has cleaned up."""
+
+    reason: str | None
+    status: Literal["cancelled", "compensation_failed"] = "cancelled"
+
+
+@value
+class ContinueRun:
+    """Begin a new generation: `ContinuedAsNew` (or `RunRetried`, with what failed) is the next event."""
+
+    input: bytes
+    base: int
+    carried: bytes
+    failure: bytes | None = None
+    attempt: int = 1
+    due: int = 0
+
+
+Ending: TypeAlias = CompleteRun | FailRun | CancelRun | ContinueRun
+"""What ends an instance."""
 
 Command: TypeAlias = (
-    RunStep | CancelStep | StartTimer | CancelTimer | WriteLog | CompleteRun | FailRun
+    RunStep
+    | CancelStep
+    | StartTimer
+    | CancelTimer
+    | StartWait
+    | EndWait
+    | Send
+    | StartChild
+    | EndChildWait
+    | CancelChild
+    | SetState
+    | MarkPatched
+    | AnswerRequest
+    | BeginCompensation
+    | WriteLog
+    | Ending
 )

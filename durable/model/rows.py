@@ -37,6 +37,8 @@ class NewRun:
     tags: Mapping[str, str] | None = None
     parent_key: int | None = None
     parent_cmd: int | None = None
+    abandoned: bool = False
+    """A child that goes on when its parent ends, instead of being cancelled."""
     eager_owner: int | None = None
     """Worker that owns the run from its first moment on; ignored (the run is simply ready) when that
     worker's lease is gone. Never together with `not_before`."""
@@ -92,6 +94,8 @@ class Claim:
     epoch: int
     seq: int
     """Length of the durable history."""
+    first_seq: int
+    """The event that began the current generation: what is before it need not be read."""
     consumed: int
     inbox_head: int
     status: RunStatus
@@ -134,11 +138,38 @@ class Act(IntEnum):
 
 @value
 class OutMessage:
-    """A message from the committing run to another one, by key (a child's report) or by id."""
+    """A message from the committing run to another one, by key (a child's report) or by id.
 
-    to: int
+    One to a run that has ended, or does not exist, is dropped.
+    """
+
+    to: int | str
     name: str
     data: bytes
+
+
+class WaitKind(IntEnum):
+    """What an open wait waits for."""
+
+    EVENT = 1
+    INPUT = 2
+    REQUEST = 3
+
+
+@value
+class NewWait:
+    """A wait that others must be able to find. Written again under the same `cmd`, it replaces the old one."""
+
+    cmd: int
+    kind: WaitKind
+    names: Sequence[str]
+    seq: int
+    """The history event that says all of it."""
+    key: str | None = None
+    """Correlation key: what is published under it reaches this run too."""
+    due: int | None = None
+    to: Sequence[str] = ()
+    """Whom an input is asked of."""
 
 
 @value
@@ -162,11 +193,22 @@ class Commit:
     """In words, for a run that parks."""
     messages: Sequence[OutMessage] = ()
     children: Sequence[NewRun] = ()
+    waits: Sequence[NewWait] = ()
+    ended_waits: Sequence[int] = ()
+    """Commands whose waits are over. The end of a run ends all of them by itself."""
+    first_seq: int | None = None
+    """Of these events the one that begins a new generation, if any does."""
 
     @property
     def plain(self) -> bool:
         """Only events appended: the short statement will do."""
-        return self.act is Act.KEEP and not self.messages and not self.children
+        return self.act is Act.KEEP and not (
+            self.messages
+            or self.children
+            or self.waits
+            or self.ended_waits
+            or self.first_seq is not None
+        )
 
 
 class Code(IntEnum):
@@ -203,6 +245,8 @@ class Delivery:
     name: str
     data: bytes
     idempotency_key: str | None = None
+    control: bool = False
+    """The run must not end before this is in its history (`BUSY` for a commit that would)."""
 
 
 @value
@@ -211,6 +255,84 @@ class Delivered:
 
     number: int | None
     known: bool = True
+
+
+@value
+class Answer:
+    """What somebody gives to a run that asks for an input, as the message that the run will read."""
+
+    run_id: str
+    cmd: int
+    name: str
+    data: bytes
+    token: str
+    """New for every call: the same answer sent again after a lost one is still this one."""
+    by: str | None
+    at: int
+
+
+@value
+class Answered:
+    """Answer to an `Answer`. Not `accepted` and not `pending`: nothing (more) is asked there."""
+
+    accepted: bool
+    pending: bool
+    by: str | None = None
+    """Who answered before, while the run has not read it yet."""
+    at: int | None = None
+
+
+@value
+class Publication:
+    """An event published under a correlation key, for every run that waits for it or will do so in time."""
+
+    name: str
+    key: str
+    data: bytes
+    until: int
+    """How long it is kept for waits that begin later."""
+    idempotency_key: str | None = None
+
+
+@value
+class Subscription:
+    """A run whose wait (durable already) takes what is published under `key` with one of these names."""
+
+    run: int
+    names: Sequence[str]
+    key: str
+
+
+@value
+class WaitFilter:
+    """Which open waits are meant; oldest first. `after` is the `place` of the last one of the page before."""
+
+    kinds: Sequence[WaitKind]
+    run_id: str | None = None
+    name: str | None = None
+    workflow: str | None = None
+    key: str | None = None
+    to: str | None = None
+    due_before: int | None = None
+    limit: int = 50
+    after: int | None = None
+
+
+@value
+class WaitRow:
+    """An open wait as stored; inputs that are answered but not yet read are left out."""
+
+    place: int
+    run_id: str
+    workflow: str
+    cmd: int
+    kind: WaitKind
+    names: Sequence[str]
+    key: str | None
+    due: int | None
+    to: Sequence[str]
+    event: EventRow
+    """The history event that says all of it."""
 
 
 @value

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from durable.model.lifecycle import RunStatus
 from durable.model.rows import (
+    Answer,
+    Answered,
     Claim,
     Commit,
     Committed,
@@ -25,10 +27,14 @@ from durable.model.rows import (
     Message,
     MigrationStep,
     NewRun,
+    Publication,
     Reaped,
     RunFilter,
     RunRow,
     Started,
+    Subscription,
+    WaitFilter,
+    WaitRow,
     WorkerInfo,
 )
 from durable.model.wire import EventRow
@@ -108,11 +114,11 @@ class Storage(Protocol):
         """Start runs, or find the ones that already have these ids. Answers in the order asked."""
         ...
 
-    async def restart(self, run: NewRun, ended: EventRow) -> Started:
+    async def restart(self, run: NewRun, ended: EventRow, cancel: bytes) -> Started:
         """Start `run` in the place of an older one of that id.
 
-        The older run is terminated (`ended`, numbered by the store, is its last event), its parent is told,
-        and it is renamed `<id>~<n>`, which the new run names as `retried_from`.
+        The older run is terminated (`ended`, numbered by the store, is its last event; `cancel` as for
+        `terminate`), and it is renamed `<id>~<n>`, which the new run names as `retried_from`.
         The event, the rename and the start are one transaction. Repeating it after a lost answer (the run
         of that id has exactly this `started` event) restarts nothing and answers `created`.
         """
@@ -124,10 +130,6 @@ class Storage(Protocol):
         A claimed run looks due to its owner after 10 s (`owned`), until a commit says otherwise: so a claim
         whose answer was lost is found again.
         """
-        ...
-
-    async def next_due(self, lanes: Sequence[int]) -> int | None:
-        """When the next unowned run of these lanes falls due; a hint for the poll, None: nothing planned."""
         ...
 
     async def owned(self, worker: int) -> list[Held]:
@@ -167,15 +169,58 @@ class Storage(Protocol):
         """After a lost answer: `OTHER_SEQ` with the durable length for runs still mine, `LOST`, or `FENCED`."""
         ...
 
+    async def children(self, parent: int, commands: Sequence[int]) -> dict[int, str]:
+        """Of these commands of a run (by key) those whose child exists, with the child's id."""
+        ...
+
     # -- messages
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
         """Put messages into inboxes and make the runs ready. The same idempotency key gets the same number."""
         ...
 
-    async def terminate(self, run_id: str, event: EventRow) -> RunStatus | None:
-        """End a run at once; `event` (numbered by the store) is its last. Tells its parent (message `child:<cmd>`).
+    async def answer(self, answer: Answer) -> Answered:
+        """Give a run the input that its open wait asks for: the first one is taken, in one transaction with its message."""
+        ...
 
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
+        """Keep each publication, and put it into the inbox of every open run that waits under its name and key.
+
+        Publications of one name and key are numbered in the order of their commits. A run gets each one at
+        most once, as the message `~published:<number>:<length of key>:<key><name>`. Answers how many runs each has
+        reached so far; the same idempotency key (per name and key) is kept once.
+        """
+        ...
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Put what is kept for these waits, and what their runs have not had yet, into their inboxes.
+
+        To be called once the wait is durable: whatever is published later finds the wait by itself. Repeating it is harmless.
+        """
+        ...
+
+    async def pause(self, run_id: str, event: EventRow) -> RunStatus | None:
+        """Hold a run: at once when nobody owns it (`event`, numbered by the store, is appended and it is shown as `paused`).
+
+        A run that is owned gets the message `~pause` instead. Answers the status that it has now (one that has
+        ended, or is held already, keeps it); None: unknown id.
+        """
+        ...
+
+    async def resume(self, run_id: str, event: EventRow) -> RunStatus | None:
+        """Lift the hold of a paused run (`event`, numbered by the store, is appended) and make it ready.
+
+        A run that is owned gets the message `~resume`, which answers a `~pause` that it has not obeyed yet.
+        """
+        ...
+
+    async def terminate(self, run_id: str, event: EventRow, cancel: bytes) -> RunStatus | None:
+        """End a run at once; `event` (numbered by the store) is its last.
+
+        In the same transaction its parent and everybody who follows it get the message `~child:<cmd>:<type of event>` with the
+        event's data, its open children that are not abandoned get `~cancel` with the data `cancel`, and its waits end.
+        Followers stand in its history (events `FollowerAdded`, whose name is `<key>:<cmd>`) and in its inbox
+        (messages `~follow:<key>:<cmd>`).
         Answers the status that the run has now, which is another one when it had ended already; None: unknown id.
         """
         ...
@@ -200,6 +245,25 @@ class Storage(Protocol):
 
     async def history(self, run_id: str, after: int, limit: int) -> list[EventRow] | None:
         """A page of a run's history; None: unknown id."""
+        ...
+
+    async def waits(self, where: WaitFilter) -> list[WaitRow]:
+        """One page of open waits, oldest first."""
+        ...
+
+    async def states(self, run_ids: Sequence[str]) -> dict[str, dict[str, EventRow]]:
+        """Per run the newest `StateSet` event of each name; runs without any are left out."""
+        ...
+
+    async def newest(self, run_id: str, type: int, name: str) -> EventRow | None:
+        """The newest event of this type and name in a run's history."""
+        ...
+
+    async def replies(
+        self, asked: Sequence[tuple[str, int]]
+    ) -> dict[tuple[str, int], EventRow]:
+        """Of these requests (run id, number in its inbox) those that were answered: their `RequestAnswered` event,
+        whose `cmd` is that number. One query for all who wait."""
         ...
 
     async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
