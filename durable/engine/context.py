@@ -9,10 +9,14 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from durable.clock import SECOND, to_datetime, to_micros
 from durable.engine.calls import Call
+from durable.engine.child_verbs import ChildVerbs
+from durable.engine.event_verbs import EventVerbs
+from durable.engine.input_verbs import InputVerbs
+from durable.engine.scope_verbs import ScopeVerbs
 from durable.errors import NotAllowedInWorkflow
 from durable.model.commands import RunStep, WriteLog
 from durable.model.duration import Duration, seconds_of
@@ -22,9 +26,8 @@ from durable.model.scope import ACTIVATION
 from durable.model.steps import Step, as_step
 
 if TYPE_CHECKING:
+    from durable.engine.host import Host
     from durable.engine.loop import WorkflowLoop
-    from durable.model.commands import Command
-    from durable.model.history import RunStarted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,19 +58,6 @@ _NOT_BUILT = {
 }
 
 
-class Host(Protocol):
-    """The run, as its context sees it."""
-
-    run_id: str
-    now: int
-    length: int
-    calls: dict[Call, None]
-    started: RunStarted | None
-
-    def emit(self, command: Command) -> None: ...
-    def start_step(self, command: RunStep) -> Awaitable[Any]: ...
-
-
 class WorkflowLog(logging.LoggerAdapter[logging.Logger]):
     """`ctx.log`: silent on replay, and written only once what led to a line is durable."""
 
@@ -90,7 +80,7 @@ class WorkflowLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class Context:
+class Context(EventVerbs, InputVerbs, ChildVerbs, ScopeVerbs):
     """What a workflow function gets as its first argument."""
 
     def __init__(self, instance: Host, loop: WorkflowLoop) -> None:
@@ -137,7 +127,8 @@ class Context:
             fingerprint(encoded),
             call.site,
         )
-        return self._instance.start_step(command)
+        scope = None if step.compensate is None else self._instance.sagas.scope()
+        return self._instance.start_step(command, scope)
 
     # -- time
 
@@ -177,14 +168,21 @@ class Context:
     def random(self) -> Random:
         """A random source that gives the same numbers on every replay. Not for secrets."""
         if self._random is None:
-            self._random = Random(f"random:{self.run_id}")
+            self._random = Random(f"random:{self._seed}")
         return self._random
 
     def uuid(self) -> uuid.UUID:
         """A new UUID, the same one on every replay."""
         if self._uuids is None:
-            self._uuids = Random(f"uuid:{self.run_id}")
+            self._uuids = Random(f"uuid:{self._seed}")
         return uuid.UUID(int=self._uuids.getrandbits(128), version=4)
+
+    @property
+    def _seed(self) -> str:
+        """What no other run has: an id may be used again by a restart."""
+        started = self._instance.started
+        assert started is not None
+        return f"{self.run_id}:{started.seed}" if started.seed else self.run_id
 
     # -- the run
 

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from durable.engine.calls import Call
+from durable.engine.children import ChildOperation, Children
 from durable.engine.context import Context
+from durable.engine.function import Function
 from durable.engine.loop import LoopTimer, WorkflowLoop
-from durable.engine.operations import Operation, OperationFuture, StepOperation, TimerOperation
+from durable.engine.mailbox import Mailbox, WaitOperation
+from durable.engine.operations import (
+    Operation,
+    OperationFuture,
+    StateOperation,
+    StepOperation,
+    TimerOperation,
+)
 from durable.engine.replay import check
-from durable.engine.sites import user_site, where
-from durable.errors import NondeterminismError, NotAwaited
+from durable.engine.saga import Sagas, Scope
+from durable.engine.sites import user_site
+from durable.errors import NondeterminismError
 from durable.model import history
+from durable.model.carried import unpack_carried
 from durable.model.commands import (
-    CancelStep,
     CancelTimer,
     Command,
-    CompleteRun,
-    FailRun,
+    MarkPatched,
     RunStep,
+    SetState,
     Site,
     StartTimer,
     WriteLog,
 )
-from durable.model.failure import encode_failure, failure_of
-from durable.model.scope import ACTIVATION
 
 if TYPE_CHECKING:
     from durable.model.runnable import Workflow
@@ -57,13 +63,63 @@ class Instance:
         """Commands issued so far: the newest command number."""
         self.warnings: list[str] = []
         """What a replay met that does not stop the run but should be told."""
+        self.live = True
+        """False while events are replayed after which history goes on."""
+        self.patches: frozenset[str] = frozenset()
+        """Patches that the history to be replayed has taken."""
         self.calls: dict[Call, None] = {}
         """Calls that were created and not awaited yet."""
         self._open: dict[int, Operation] = {}
         self._commands: list[Command] = []
         self._loop = WorkflowLoop(self)  # type: ignore[abstract]  # the rest is filled in with refusals
-        self._discarded = False
-        self._main: asyncio.Task[None] | None = None
+        self.discarded = False
+        self.function = Function(self, b"")
+        self.followers: list[str] = []
+        """Who waits for the end of this run besides its parent, as `<key>:<cmd>`."""
+        self._parts: dict[str, Any] = {}
+        self._over = False
+        """A new generation is to begin: nothing that this one still asks for counts."""
+        self._patched: dict[str, bool] = {}
+        """Patches that the code has asked about."""
+
+    # What most runs do not need is made when it is first used.
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Events that have come, and the waits for them."""
+        found: Mailbox | None = self._parts.get("mailbox")
+        if found is None:
+            found = self._parts["mailbox"] = Mailbox(self)
+        return found
+
+    @property
+    def children(self) -> Children:
+        """Child runs."""
+        found: Children | None = self._parts.get("children")
+        if found is None:
+            found = self._parts["children"] = Children(self)
+        return found
+
+    @property
+    def sagas(self) -> Sagas:
+        """What has to be undone if the run fails."""
+        found: Sagas | None = self._parts.get("sagas")
+        if found is None:
+            found = self._parts["sagas"] = Sagas(self)
+        return found
+
+    @property
+    def loop(self) -> WorkflowLoop:
+        """The loop on which the function runs."""
+        return self._loop
+
+    def has(self, part: str) -> bool:
+        """Whether the run has used its mailbox, children or sagas."""
+        return part in self._parts
+
+    def new_context(self) -> Context:
+        """What the function gets as its first argument."""
+        return Context(self, self._loop)
 
     # -- the one way in
 
@@ -83,36 +139,48 @@ class Instance:
 
     def discard(self) -> None:
         """Forget the run. User code that runs while it is closed reaches nothing."""
-        self._discarded = True
+        self.discarded = True
         self._open.clear()
         self.calls.clear()
         self._loop.discard()
         # No circle is left: a worker that ends thousands of runs a second leaves no work to the collector.
-        self._main = None
+        self.__dict__.pop("function", None)
+        self._parts.clear()
 
     # -- what events do
 
     def _on_started(self, event: history.RunStarted) -> None:
         self.started = event
-        input = self._decode_input(event)
-        # An empty context: what the worker's own context holds is not the same on every replay.
-        context = contextvars.Context()
-        context.run(ACTIVATION.set, Context(self, self._loop))
-        self._main = self._loop._make_task(self._run(input), context=context)  # noqa: SLF001  main task
+        self.function.payload = event.input
+        self.function.begin()
 
-    def _decode_input(self, event: history.RunStarted) -> tuple[Any, ...]:
-        """What the function gets after its context; `PayloadError` blocks the run, it does not fail it."""
-        workflow = self.workflow
-        if not workflow.takes_input:
-            return ()
-        return (workflow.input.decode(event.input, f"input of workflow {workflow.name}"),)
+    def _on_generation(self, event: history.ContinuedAsNew | history.RunRetried) -> None:
+        carried = unpack_carried(event.carried)
+        self.started = carried.started
+        self.issued = event.base
+        self._loop.set_time((self.now - carried.started.at) / _MICROSECONDS)
+        self.followers = list(carried.followers)
+        if carried.children:
+            self.children.take_over(carried.children)
+        if carried.unread:
+            self.mailbox.take_over(carried.unread)
+        self.function.payload = event.input
+        if isinstance(event, history.ContinuedAsNew):
+            self.function.attempt = carried.attempt
+            self.function.begin()
+            return
+        self.function.attempt = event.attempt
+        when = (event.due - carried.started.at) / _MICROSECONDS
+        self._loop.call_at(when, self.function.begin, context=contextvars.Context())
 
-    def _on_step_completed(self, event: history.StepCompleted) -> None:
+    def _on_step_completed(
+        self, event: history.StepCompleted | history.CompensationCompleted
+    ) -> None:
         operation = self._end(event)
         assert isinstance(operation, StepOperation)
         operation.complete(event)
 
-    def _on_step_failed(self, event: history.StepFailed) -> None:
+    def _on_step_failed(self, event: history.StepFailed | history.CompensationFailed) -> None:
         if event.retry_at is None:
             operation = self._end(event)
             assert isinstance(operation, StepOperation)
@@ -138,7 +206,48 @@ class Instance:
         if callback is not None:
             self._loop.call_soon(callback, *timer.args, context=timer.context)
 
-    def _on_end(self, event: history.RunCompleted | history.RunFailed) -> None:
+    def _on_wait_started(self, event: history.WaitStarted | history.InputRequested) -> None:
+        operation = self._match(event)
+        assert isinstance(operation, WaitOperation)
+        self.mailbox.on_started(operation, event)
+
+    def _on_wait_timed_out(self, event: history.WaitTimedOut) -> None:
+        operation = self._match(event)
+        if isinstance(operation, ChildOperation):
+            operation.time_out()
+            return
+        assert isinstance(operation, WaitOperation)
+        del self._open[event.cmd]
+        self.mailbox.on_timed_out(operation)
+
+    def _on_message_sent(self, event: history.MessageSent) -> None:
+        operation = self._end(event)
+        self.mailbox.on_sent(operation, event)
+
+    def _on_child_started(self, event: history.ChildStarted) -> None:
+        operation = self._match(event)
+        assert isinstance(operation, ChildOperation)
+        self.children.on_started(operation)
+
+    def _on_child_ended(
+        self, event: history.ChildCompleted | history.ChildFailed | history.ChildRefused
+    ) -> None:
+        operation = self._open.pop(event.cmd, None)
+        if operation is not None and not isinstance(operation, ChildOperation):
+            self._open[event.cmd] = operation
+            self._match(event)  # says what is there instead
+        assert operation is None or isinstance(operation, ChildOperation)
+        self.children.on_end(event, operation)
+
+    def _on_follower(self, event: history.FollowerAdded) -> None:
+        self.followers.append(event.name)
+
+    def _on_state_set(self, event: history.StateSet) -> None:
+        self._end(event)
+
+    def _on_end(
+        self, event: history.RunCompleted | history.RunFailed | history.RunCancelled
+    ) -> None:
         if not self.finished:
             message = (
                 f"run {self.run_id} cannot go on: history says that it ended, the code goes on "
@@ -158,28 +267,57 @@ class Instance:
     # -- what the function asks for
 
     def emit(self, command: Command) -> None:
-        if not self._discarded:
+        if not self.discarded and not self._over:
             self._commands.append(command)
 
-    def start_step(self, command: RunStep) -> OperationFuture:
-        """Ask for a step; `command.cmd` is filled in here."""
+    def next_command(self) -> int:
+        """The number of a new command."""
+        self.issued += 1
+        return self.issued
+
+    def open(self, operation: Operation) -> None:
+        """An operation is under way: history may speak of it."""
+        if not self.discarded and not self._over:
+            self._open[operation.cmd] = operation
+
+    def close(self, cmd: int) -> bool:
+        """What comes for this number later never enters history; False when nothing was open."""
+        return self._open.pop(cmd, None) is not None
+
+    def start_step(self, command: RunStep, scope: Scope | None = None) -> OperationFuture:
+        """Ask for a step; `command.cmd` is filled in here. `scope`: where it is undone."""
         self.issued += 1
         command.cmd = self.issued
         command.first_at = self.now
-        future = OperationFuture(loop=self._loop, host=self)
-        if not self._discarded:
-            self._open[command.cmd] = StepOperation(command, future)
+        future = OperationFuture(loop=self._loop)
+        if not self.discarded and not self._over:
+            self._open[command.cmd] = StepOperation(self, command, future, scope)
             self._commands.append(command)
         return future
 
-    def abandon(self, operation: Operation) -> None:
-        """The awaiter of a step is gone: a result that comes later never enters history."""
-        if self._open.pop(operation.cmd, None) is not None:
-            self.emit(CancelStep(operation.cmd))
+    def set_state(self, name: str, payload: bytes, site: Site) -> None:
+        """Publish a value of the run."""
+        command = SetState(self.next_command(), name, payload, site)
+        self.open(StateOperation(command))
+        self.emit(command)
+
+    def patched(self, change: str) -> bool:
+        """Whether the code takes the new way of a patch: not where history has taken the old one."""
+        taken = self._patched.get(change)
+        if taken is None:
+            taken = self._patched[change] = change in self.patches or self.live
+            if taken and change not in self.patches:
+                self.emit(MarkPatched(change))
+        return taken
+
+    def continue_as_new(self, payload: bytes) -> None:
+        """The function starts again with another input; nothing of this generation goes on."""
+        self.emit(self.function.continue_as_new(payload))
+        self._over = True
 
     def start_timer(self, timer: LoopTimer) -> None:
         """Ask for a timer; `timer.cmd` is filled in here."""
-        if self._discarded or self.started is None:
+        if self.discarded or self._over or self.started is None:
             return
         due = min(self.started.at + _micros(timer.when()), _NEVER)
         self.issued += 1
@@ -199,65 +337,36 @@ class Instance:
         options = {"exc_info": error} if isinstance(error, BaseException) else {}
         self.emit(WriteLog(_WARNING, "%s", (context.get("message", "asyncio"),), options))
 
-    # -- the function itself
-
-    async def _run(self, input: tuple[Any, ...]) -> None:
-        ending: Command
-        try:
-            ending = CompleteRun(await self._call(input))
-        except BaseException as error:
-            if self._discarded:
-                raise
-            ending = FailRun(encode_failure(failure_of(error)))
-        else:
-            unawaited = self._never_awaited()
-            if unawaited is not None:
-                ending = FailRun(encode_failure(failure_of(unawaited)))
-        await self._cancel_rest(warn=isinstance(ending, CompleteRun))
-        await self._loop.close_generators()
-        for context in self._loop.unretrieved():
-            self.report(context)
-        self.finished = True
-        self.emit(ending)
-
-    async def _call(self, input: tuple[Any, ...]) -> bytes:
-        workflow = self.workflow
-        result = await workflow.fn(ACTIVATION.get(), *input)
-        return workflow.result.encode(result, f"result of workflow {workflow.name}")
-
-    def _never_awaited(self) -> NotAwaited | None:
-        if not self.calls:
-            return None
-        sites = ", ".join(str(call.site) for call in self.calls)
-        self.calls.clear()
-        return NotAwaited(
-            f"run {self.run_id} returned with calls that it never awaited: {sites}; write `await`"
-        )
-
-    async def _cancel_rest(self, *, warn: bool) -> None:
-        """What is still pending when the function ends is cancelled, as `asyncio.run` does."""
-        rest = [task for task in self._loop.tasks if task is not self._main and not task.done()]
-        if not rest:
-            return
-        for task in rest:
-            if warn:
-                text = "run %s returned while %s was pending: it was cancelled"
-                self.emit(WriteLog(_WARNING, text, (self.run_id, where(task)), {}))
-            task.cancel()
-        while rest := [task for task in rest if not task.done()]:
-            # The run is over whatever becomes of its main task: somebody may have cancelled that too.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait(rest)
-
 
 _HANDLERS: dict[type[history.Event], Callable[[Instance, Any], None]] = {
     history.RunStarted: Instance._on_started,  # noqa: SLF001
+    history.ContinuedAsNew: Instance._on_generation,  # noqa: SLF001
+    history.RunRetried: Instance._on_generation,  # noqa: SLF001
     history.StepCompleted: Instance._on_step_completed,  # noqa: SLF001
     history.StepFailed: Instance._on_step_failed,  # noqa: SLF001
+    history.CompensationCompleted: Instance._on_step_completed,  # noqa: SLF001
+    history.CompensationFailed: Instance._on_step_failed,  # noqa: SLF001
     history.TimerStarted: Instance._on_timer_started,  # noqa: SLF001
     history.TimerFired: Instance._on_timer_fired,  # noqa: SLF001
+    history.WaitStarted: Instance._on_wait_started,  # noqa: SLF001
+    history.InputRequested: Instance._on_wait_started,  # noqa: SLF001
+    history.WaitTimedOut: Instance._on_wait_timed_out,  # noqa: SLF001
+    history.WaitCancelled: lambda i, e: i.mailbox.on_cancelled(e),
+    history.EventReceived: lambda i, e: i.mailbox.on_event(e),
+    history.InputProvided: lambda i, e: i.mailbox.on_input(e),
+    history.RequestReceived: lambda i, e: i.mailbox.on_request(e),
+    history.MessageSent: Instance._on_message_sent,  # noqa: SLF001
+    history.ChildStarted: Instance._on_child_started,  # noqa: SLF001
+    history.ChildCompleted: Instance._on_child_ended,  # noqa: SLF001
+    history.ChildFailed: Instance._on_child_ended,  # noqa: SLF001
+    history.ChildRefused: Instance._on_child_ended,  # noqa: SLF001
+    history.FollowerAdded: Instance._on_follower,  # noqa: SLF001
+    history.StateSet: Instance._on_state_set,  # noqa: SLF001
+    history.CancelRequested: lambda i, e: i.function.cancel(e.reason),
+    history.DeadlinePassed: lambda i, _: i.function.expire(),
     history.RunCompleted: Instance._on_end,  # noqa: SLF001
     history.RunFailed: Instance._on_end,  # noqa: SLF001
+    history.RunCancelled: Instance._on_end,  # noqa: SLF001
 }
 
 
@@ -275,6 +384,7 @@ _TIMER_NAMES = {
     "_on_timeout": "timeout",
     "_handle_timeout": "timeout",
     "_release_waiter": "timeout",
+    "begin": "retry of the run",
 }
 """What asyncio wants a timer for, by its callback; the same for all versions of Python."""
 

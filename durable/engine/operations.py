@@ -1,19 +1,24 @@
 """What a run has under way: one small machine per command that was issued and has not ended.
 
-A machine takes the event that its command waits for and settles the future that the workflow awaits. Its
-legal moves stand in a table; everything else is a mismatch between history and code (see `replay`).
+A machine takes the event that its command waits for and settles the future that the workflow awaits.
+Whatever else comes is a mismatch between history and code (see `replay`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.engine.loop import LoopTimer, WorkflowLoop
 from durable.engine.numbered import WorkflowFuture
 from durable.errors import Failure, StepFailed, StepTimeout
-from durable.model.commands import RunStep, Site, StartTimer
+from durable.model.commands import CancelStep, RunStep, SetState, SettleStep, Site, StartTimer
 from durable.model.failure import decode_failure, rebuild
-from durable.model.history import Kind, StepCompleted
+from durable.model.history import (
+    CompensationCompleted,
+    CompensationFailed,
+    Kind,
+    StepCompleted,
+)
 from durable.model.history import StepFailed as StepFailedEvent
 
 if TYPE_CHECKING:
@@ -26,14 +31,26 @@ class Host(Protocol):
     """The instance, as an operation sees it."""
 
     def emit(self, command: Command) -> None: ...
-    def abandon(self, operation: Operation) -> None: ...
+    def close(self, cmd: int) -> bool:
+        """Forget what is open under this number; False when nothing is."""
+        ...
+
+
+class Undoing(Protocol):
+    """Where a step with `compensate` is undone, if it has to be."""
+
+    def completed(self, operation: StepOperation, value: Any) -> None: ...
+    def failed(self, operation: StepOperation) -> None: ...
+    def settle(self, operation: StepOperation) -> None:
+        """Nobody waits for the step any more: what becomes of it must be known all the same."""
+        ...
 
 
 class Operation(Protocol):
     """What history can be matched against."""
 
-    kind: ClassVar[Kind]
-
+    @property
+    def kind(self) -> Kind: ...
     @property
     def cmd(self) -> int: ...
     @property
@@ -42,31 +59,47 @@ class Operation(Protocol):
     def site(self) -> Site: ...
 
 
+class Awaited(Operation, Protocol):
+    """An operation that somebody awaits."""
+
+    def abandon(self) -> None:
+        """Its awaiter is gone."""
+        ...
+
+
 class OperationFuture(WorkflowFuture[Any]):
     """The future that a command's awaiter holds; cancelling it abandons the command."""
 
-    def __init__(self, *, loop: WorkflowLoop, host: Host) -> None:
+    def __init__(self, *, loop: WorkflowLoop) -> None:
         super().__init__(loop=loop)
-        self._host = host
-        self.operation: StepOperation | None = None
+        self.operation: Awaited | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = super().cancel(msg)
         if cancelled and self.operation is not None:
-            self._host.abandon(self.operation)
+            operation, self.operation = self.operation, None
+            operation.abandon()
         return cancelled
 
 
 class StepOperation:
     """A step: attempts that fail go round until one completes or the last one fails."""
 
-    kind: ClassVar[Kind] = "step"
-    __slots__ = ("command", "future")
+    __slots__ = ("command", "future", "host", "scope")
 
-    def __init__(self, command: RunStep, future: OperationFuture) -> None:
+    def __init__(
+        self, host: Host, command: RunStep, future: OperationFuture, scope: Undoing | None
+    ) -> None:
+        self.host = host
         self.command = command
         self.future = future
+        self.scope = scope
+        """Of a step with `compensate`: where it is undone."""
         future.operation = self
+
+    @property
+    def kind(self) -> Kind:
+        return "step" if self.command.undoes is None else "undo"
 
     @property
     def cmd(self) -> int:
@@ -80,42 +113,84 @@ class StepOperation:
     def site(self) -> Site:
         return self.command.site
 
-    def complete(self, event: StepCompleted) -> None:
+    def complete(self, event: StepCompleted | CompensationCompleted) -> None:
         """The awaiter gets the decoded form of what was recorded, live and on replay alike."""
         step = self.command.step
         value = step.result.decode(event.result, f"result of step {step.name}")
         self.future.operation = None
-        self.future.set_result(value)
+        if self.scope is not None:
+            self.scope.completed(self, value)
+        if not self.future.done():
+            self.future.set_result(value)
 
-    def fail(self, event: StepFailedEvent) -> None:
+    def fail(self, event: StepFailedEvent | CompensationFailed) -> None:
         """The last attempt failed: its exception arrives as its own class and as `StepFailed`."""
         failure = decode_failure(event.failure)
         base = StepTimeout if failure.type == _STEP_TIMEOUT else StepFailed
         self.future.operation = None
-        self.future.set_exception(self._error(failure, base, event.attempt))
+        if self.scope is not None:
+            self.scope.failed(self)
+        if not self.future.done():
+            self.future.set_exception(self._error(failure, base, event.attempt))
 
     def _error(self, failure: Failure, base: type[StepFailed], attempts: int) -> StepFailed:
         error = rebuild(failure, base, step=self.name, attempts=attempts)
         assert isinstance(error, StepFailed)
         return error
 
-    def retry(self, event: StepFailedEvent) -> RunStep:
+    def retry(self, event: StepFailedEvent | CompensationFailed) -> RunStep:
         """The next attempt, due when the event says."""
         command = self.command
         command.attempt = event.attempt + 1
         command.not_before = event.retry_at
         return command
 
+    def abandon(self) -> None:
+        """A result that comes later never enters history, unless the step may have to be undone."""
+        if self.scope is not None:
+            self.scope.settle(self)
+            self.host.emit(SettleStep(self.cmd))
+        elif self.host.close(self.cmd):
+            self.host.emit(CancelStep(self.cmd))
+
 
 class TimerOperation:
     """A timer of the loop: `asyncio.sleep`, `asyncio.timeout`, `call_later`, `ctx.sleep`."""
 
-    kind: ClassVar[Kind] = "timer"
     __slots__ = ("command", "timer")
 
     def __init__(self, command: StartTimer, timer: LoopTimer) -> None:
         self.command = command
         self.timer = timer
+
+    @property
+    def kind(self) -> Kind:
+        return "timer"
+
+    @property
+    def cmd(self) -> int:
+        return self.command.cmd
+
+    @property
+    def name(self) -> str:
+        return self.command.name
+
+    @property
+    def site(self) -> Site:
+        return self.command.site
+
+
+class StateOperation:
+    """A value that the run publishes: its event follows at once, and nobody awaits it."""
+
+    __slots__ = ("command",)
+
+    def __init__(self, command: SetState) -> None:
+        self.command = command
+
+    @property
+    def kind(self) -> Kind:
+        return "state"
 
     @property
     def cmd(self) -> int:

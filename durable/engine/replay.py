@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from durable.engine.children import ChildOperation
 from durable.engine.operations import Operation, StepOperation
 from durable.errors import NondeterminismError
 from durable.model.commands import Site
@@ -22,25 +23,34 @@ def check(
             else "asked for something that it has dropped or that has ended already"
         )
         raise _mismatch(run_id, event, code, "a call was removed, or its order changed")
-    if found.kind != event.kind or (event.kind == "step" and found.name != event.name):
+    if found.kind != event.kind or not _same_name(event, found):
         cause = (
             "a step was renamed (keep its old name with @step(name=...)), or calls were inserted, "
             "removed or swapped"
         )
         raise _mismatch(run_id, event, _describe(found), cause)
-    if isinstance(found, StepOperation):
-        recorded = getattr(event, "fingerprint", None)
-        if recorded != found.command.fingerprint and recorded is not None:
-            _check_arguments(run_id, event, found, warnings)
+    recorded = getattr(event, "fingerprint", None)
+    if (
+        recorded is not None
+        and isinstance(found, StepOperation | ChildOperation)
+        and recorded != found.command.fingerprint
+    ):
+        mode = found.command.step.fingerprint if isinstance(found, StepOperation) else "strict"
+        _other_arguments(run_id, event, found, mode, warnings)
     return found
 
 
-def _check_arguments(
-    run_id: str, event: CommandEvent, found: StepOperation, warnings: list[str]
+def _same_name(event: CommandEvent, found: Operation) -> bool:
+    """Timers are named by what asyncio wants them for, and reports of children by nothing."""
+    name = getattr(event, "name", None)
+    return event.kind == "timer" or name is None or name == found.name
+
+
+def _other_arguments(
+    run_id: str, event: CommandEvent, found: Operation, mode: str, warnings: list[str]
 ) -> None:
     """A step has other arguments than its history: do what it wants to be done about that."""
     code = f"{_describe(found)} with other arguments"
-    mode = found.command.step.fingerprint
     if mode == "strict":
         raise _mismatch(run_id, event, code, "an argument changed, or calls were swapped")
     if mode == "warn":
@@ -56,7 +66,7 @@ def _describe(operation: Operation) -> str:
 
 def _mismatch(run_id: str, event: CommandEvent, code: str, cause: str) -> NondeterminismError:
     site: Site | str = getattr(event, "site", "")
-    history = f"{event.kind} {event.name}"
+    history = f"{event.kind} {getattr(event, 'name', '')}".rstrip()
     message = (
         f"run {run_id} cannot go on: the code no longer matches its history at command {event.cmd}\n"
         f"  history  {history}  {site}".rstrip()

@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import CodeType
 
-    from durable.model.history import WaitMode
-    from durable.model.rows import NewRun
+    from durable.model.history import RunStarted, WaitMode
+    from durable.model.rows import Lane
     from durable.model.steps import Step
+
+
+OnConflict: TypeAlias = Literal["return_existing", "raise", "restart"]
+"""What starting an id does that a run has already."""
 
 
 @value
@@ -70,6 +74,16 @@ class CancelStep:
 
 
 @value
+class SettleStep:
+    """Nobody waits for this step, but what became of it must be known, to undo it.
+
+    An attempt that has not begun is not begun any more: it is reported as failed.
+    """
+
+    cmd: int
+
+
+@value
 class StartTimer:
     """Report back with `TimerFired` at `due`."""
 
@@ -113,6 +127,7 @@ class StartWait:
 
     @property
     def name(self) -> str:
+        """All names in one."""
         return ", ".join(self.names)
 
 
@@ -140,8 +155,13 @@ class StartChild:
     """Start a child run, in the transaction that writes `ChildStarted`."""
 
     cmd: int
-    child: NewRun
-    conflict: Literal["raise", "return_existing", "restart"]
+    child_id: str
+    lane: Lane
+    started: RunStarted
+    """How the child begins; who drives the parent adds its key."""
+    conflict: OnConflict
+    abandoned: bool
+    """It goes on when its parent ends."""
     fingerprint: int
     site: Site
     due: int | None = None
@@ -149,12 +169,13 @@ class StartChild:
 
     @property
     def name(self) -> str:
-        return self.child.lane.workflow
+        """The child's workflow."""
+        return self.lane.workflow
 
 
 @value
 class EndChildWait:
-    """The child reported, or nobody waits for it any more: its time-out is void."""
+    """Nobody waits for the child any more, or it has reported: its time-out is void."""
 
     cmd: int
 
@@ -174,6 +195,7 @@ class SetState:
     cmd: int
     name: str
     payload: bytes
+    site: Site
 
 
 @value
@@ -239,6 +261,7 @@ Ending: TypeAlias = CompleteRun | FailRun | CancelRun | ContinueRun
 Command: TypeAlias = (
     RunStep
     | CancelStep
+    | SettleStep
     | StartTimer
     | CancelTimer
     | StartWait

@@ -86,6 +86,8 @@ class RunStarted:
     parent_key: int | None = None
     """With `parent_cmd`: where its end is reported to."""
     parent_cmd: int | None = None
+    seed: str = ""
+    """What tells this run from an older one of the same id, in what it derives from its id."""
 
 
 @value
@@ -311,7 +313,7 @@ class RequestAnswered:
 
 @value
 class ChildStarted:
-    """A child run was started, in the same transaction, or is followed if it was there before (`existing`)."""
+    """A child run was started, in the same transaction."""
 
     code: ClassVar[int] = CODES["ChildStarted"]
     kind: ClassVar[Kind] = "child"
@@ -324,7 +326,6 @@ class ChildStarted:
     site: str
     abandoned: bool = False
     """It goes on when its parent ends."""
-    existing: bool = False
 
 
 @value

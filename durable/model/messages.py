@@ -79,7 +79,8 @@ def event_of(message: Message, at: int) -> history.Event:
 
 
 def _pack(fields: list[Any]) -> bytes:
-    return MSGPACK + _msgpack.packb(fields, use_bin_type=True, unicode_errors="surrogatepass")
+    packed: bytes = _msgpack.packb(fields, use_bin_type=True, unicode_errors="surrogatepass")
+    return MSGPACK + packed
 
 
 def _unpack(data: bytes) -> list[Any]:

@@ -118,6 +118,12 @@ class Retry:
             return None
         return delay
 
+    def decide_alike(
+        self, error: BaseException, attempt: int, elapsed: float, seed: str
+    ) -> float | None:
+        """As `decide`, with a jitter that follows from `seed`: the same on every replay."""
+        return self.decide(error, attempt, elapsed, random.Random(seed))
+
     def wants(self, error: BaseException) -> bool:
         """Whether an exception of this kind is worth another attempt at all."""
         if not isinstance(error, Exception) or isinstance(error, self.give_up_on):

@@ -275,7 +275,6 @@ _CHECKS: Mapping[str, checks.Check] = {
 _LATER: Mapping[str, Callable[[Step[..., Any]], bool]] = {
     "steps on another queue (queue=)": lambda step: step.queue is not None,
     "transactional steps (transaction=True)": lambda step: step.transaction,
-    "sagas (compensate=)": lambda step: step.compensate is not None,
 }
 
 

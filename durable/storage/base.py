@@ -259,11 +259,11 @@ class Storage(Protocol):
         """The newest event of this type and name in a run's history."""
         ...
 
-    async def replies(
-        self, asked: Sequence[tuple[str, int]]
-    ) -> dict[tuple[str, int], EventRow]:
-        """Of these requests (run id, number in its inbox) those that were answered: their `RequestAnswered` event,
-        whose `cmd` is that number. One query for all who wait."""
+    async def replies(self, asked: Sequence[tuple[str, int]]) -> dict[tuple[str, int], EventRow]:
+        """Of these requests (run id, number in its inbox) those that were answered.
+
+        With their `RequestAnswered` event, whose `cmd` is that number. One query for all who wait.
+        """
         ...
 
     async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
