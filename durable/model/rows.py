@@ -138,9 +138,9 @@ class Act(IntEnum):
 
 @value
 class OutMessage:
-    """A message from the committing run to another one, by key (a child's report) or by id.
+    """A message from the committing run: to any run by key, or to a child of its own by id.
 
-    One to a run that has ended, or does not exist, is dropped.
+    One to a run that has ended, does not exist, or (by id) is no child of the sender, is dropped.
     """
 
     to: int | str
@@ -221,6 +221,8 @@ class Code(IntEnum):
     """Still mine; `seq` is the length of my durable history."""
     POISONED = 4
     """The database refuses this run's rows; the worker must block the run."""
+    UNSEEN = 5
+    """It must not end before it has read what is in its inbox: a control message is among it."""
     FENCED = 9
 
 
@@ -246,7 +248,7 @@ class Delivery:
     data: bytes
     idempotency_key: str | None = None
     control: bool = False
-    """The run must not end before this is in its history (`BUSY` for a commit that would)."""
+    """The run must not end before this is in its history (`UNSEEN` for a commit that would)."""
 
 
 @value

@@ -40,8 +40,10 @@ class Host(Protocol):
     def healthy(self) -> bool: ...
     def open_lanes(self) -> Sequence[int]: ...
     def held(self, key: int) -> Execution | None: ...
-    def resume(self, claim: Claim) -> bool: ...
-    def replay(self, claim: Claim, rows: Sequence[EventRow]) -> None: ...
+    def resume(self, claim: Claim, messages: Sequence[Message]) -> bool: ...
+    def replay(
+        self, claim: Claim, rows: Sequence[EventRow], messages: Sequence[Message]
+    ) -> None: ...
     def receive(self, execution: Execution, messages: Sequence[Message]) -> None: ...
     def lost(self, execution: Execution) -> None: ...
 
@@ -67,9 +69,12 @@ class Claimer:
         self._pause = _IDLE_SECONDS[0]
         self._poke.set()
 
-    def look_at(self, key: int) -> None:
+    def look_at(self, key: int, *, soon: bool = False) -> None:
         """A run was dropped here that may still be ours: then it is to be taken up anew."""
-        self._clock.call_later(_LOOK_SECONDS, lambda: self._dropped.add(key))
+        if soon:
+            self._dropped.add(key)
+        else:
+            self._clock.call_later(_LOOK_SECONDS, lambda: self._dropped.add(key))
         self.poke()
 
     async def run(self) -> None:
@@ -139,19 +144,22 @@ class Claimer:
         """Bring claimed runs to life: from the cache, or by replaying their history."""
         if not claims or worker != self._host.worker_id:
             return
-        missing = [claim for claim in claims if not self._host.resume(claim)]
+        # What has come for a run is read first: one that was cancelled meanwhile starts nothing.
+        inboxes = await self._inboxes(
+            [(claim.key, claim.consumed) for claim in claims if claim.inbox_head > claim.consumed]
+        )
+        if worker != self._host.worker_id:
+            return
+        missing = [c for c in claims if not self._host.resume(c, inboxes.get(c.key, ()))]
         for some in _chunks(missing):
-            histories = await self._store.load([(claim.key, 0) for claim in some])
+            histories = await self._store.load([(c.key, c.first_seq - 1) for c in some])
             for claim in some:
                 if worker != self._host.worker_id:
                     return
                 # Our own commits cannot have moved it: nobody drives it yet.
-                self._host.replay(claim, histories.get(claim.key, [])[: claim.seq])
+                rows = [row for row in histories.get(claim.key, ()) if row.seq <= claim.seq]
+                self._host.replay(claim, rows, inboxes.get(claim.key, ()))
                 await asyncio.sleep(0)
-        behind = [
-            (claim.key, claim.consumed) for claim in claims if claim.inbox_head > claim.consumed
-        ]
-        await self._read(behind)
 
     async def _look_after(self, worker: int) -> None:
         """Messages for runs that are held, and runs that are ours without our knowing."""
@@ -181,11 +189,7 @@ class Claimer:
         await self._read(behind)
 
     async def _read(self, behind: Sequence[tuple[int, int]]) -> None:
-        if not behind:
-            return
-        by_run: dict[int, list[Message]] = {}
-        for message in await self._store.inbox(behind):
-            by_run.setdefault(message.key, []).append(message)
+        by_run = await self._inboxes(behind)
         for key, _ in behind:
             execution = self._host.held(key)
             if execution is None:
@@ -195,17 +199,25 @@ class Claimer:
             else:  # somebody else has consumed them: this owner is stale
                 self._host.lost(execution)
 
+    async def _inboxes(self, behind: Sequence[tuple[int, int]]) -> dict[int, list[Message]]:
+        by_run: dict[int, list[Message]] = {}
+        if behind:
+            for message in await self._store.inbox(behind):
+                by_run.setdefault(message.key, []).append(message)
+        return by_run
+
 
 def _chunks(claims: Sequence[Claim]) -> Iterator[Sequence[Claim]]:
     """Parts whose histories fit into memory together; a single one may be larger."""
     part: list[Claim] = []
     events = 0
     for claim in claims:
-        if part and events + claim.seq > MAX_LOAD_EVENTS:
+        length = claim.seq - claim.first_seq + 1
+        if part and events + length > MAX_LOAD_EVENTS:
             yield part
             part, events = [], 0
         part.append(claim)
-        events += claim.seq
+        events += length
     if part:
         yield part
 

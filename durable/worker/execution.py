@@ -7,7 +7,7 @@ wait in `held` until the event that caused them is durable.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.clock import SECOND
@@ -15,19 +15,37 @@ from durable.engine.instance import Instance
 from durable.errors import DurableError
 from durable.model import history
 from durable.model.commands import (
+    AnswerRequest,
+    BeginCompensation,
+    CancelChild,
+    CancelRun,
     CancelStep,
     CancelTimer,
     Command,
     CompleteRun,
+    ContinueRun,
+    EndChildWait,
+    Ending,
+    EndWait,
     FailRun,
+    MarkPatched,
     RunStep,
+    Send,
+    SetState,
+    SettleStep,
+    StartChild,
     StartTimer,
+    StartWait,
     WriteLog,
 )
 from durable.model.failure import encode_failure, failure_of
-from durable.model.lifecycle import HOLD_BLOCKED, RunStatus
-from durable.model.rows import Act, Commit, Message
+from durable.model.lifecycle import HOLD_BLOCKED, HOLD_PAUSED, RunStatus
+from durable.model.messages import child_message, event_of
+from durable.model.rows import Act, Commit, Message, NewRun, OutMessage
 from durable.model.wire import EventRow, decode_event, encode_event
+from durable.worker.effects import Effect
+from durable.worker.timetable import due_event
+from durable.worker.under_way import UnderWay
 
 if TYPE_CHECKING:
     from durable.clock import Timer
@@ -40,10 +58,16 @@ MAX_BYTES_PER_COMMIT = 16 * 1024 * 1024
 MAX_HISTORY = 50_000
 """Events of one generation of a run; a longer one fails."""
 WARN_HISTORY = 10_000
-
-
-_STEP_EVENTS = frozenset({history.StepCompleted, history.StepFailed})
-_FROM_INBOX = frozenset({history.EventReceived.code})
+_ENDINGS = (CompleteRun, FailRun, CancelRun, ContinueRun)
+_GENERATIONS = (history.ContinuedAsNew, history.RunRetried)
+_STEP_EVENTS = frozenset(
+    {
+        history.StepCompleted,
+        history.StepFailed,
+        history.CompensationCompleted,
+        history.CompensationFailed,
+    }
+)
 
 
 class Host(Protocol):
@@ -58,6 +82,7 @@ class Host(Protocol):
     def lost(self, execution: Execution) -> None: ...
     def run_step(self, execution: Execution, command: RunStep) -> None: ...
     def cancel_step(self, execution: Execution, cmd: int) -> None: ...
+    def carry_out(self, execution: Execution, effect: Effect) -> None: ...
     def write_log(self, execution: Execution, command: WriteLog) -> None: ...
     def call_at(self, due: int, callback: Callable[[], object]) -> Timer: ...
     def warn(self, message: str, *args: object) -> None: ...
@@ -68,11 +93,13 @@ class Execution:
 
     __slots__ = (
         "_armed",
-        "_dues",
+        "_cold",
         "_ending",
-        "_recorded",
+        "_events",
+        "_recording",
         "_recovered_from",
         "_retries",
+        "_undone",
         "_unreleased",
         "active",
         "blocked",
@@ -92,6 +119,7 @@ class Execution:
         "owned",
         "pending",
         "queue",
+        "under_way",
         "wake",
         "workflow",
     )
@@ -118,7 +146,7 @@ class Execution:
         """Messages that there are, as far as is known: with unread ones it does not park."""
         self.instance = Instance(workflow, run_id)
         self.pending: list[EventRow] = []
-        self.held: deque[tuple[int, Command]] = deque()
+        self.held: deque[tuple[int, RunStep | WriteLog | Effect]] = deque()
         self.active: dict[int, RunStep] = {}
         """Steps released to the step runner and not reported back."""
         self.in_flight: Commit | None = None
@@ -131,13 +159,18 @@ class Execution:
         """False while it is parked: nothing may happen to it here."""
         self.wake: Timer | None = None
         self._armed = 0
-        self._dues: dict[int, StartTimer] = {}
-        self._recorded: set[int] = set()
-        """Timers whose TimerStarted is in the history."""
+        self.under_way = UnderWay(self)
         self._retries: dict[int, RunStep] = {}
         """Steps that wait for their next attempt (on replay: all that are open)."""
+        self._cold = False
+        """It was replayed, and has not begun yet."""
+        self._undone: Ending | None = None
+        """On replay: the end that the code reached and the history did not."""
         self._unreleased: dict[int, RunStep] = {}
         """Steps in `held`."""
+        self._events: deque[history.Event] = deque()
+        """Events that are being recorded."""
+        self._recording = False
         self._ending: RunStatus | None = None
         self._recovered_from: int | None = None
 
@@ -150,56 +183,82 @@ class Execution:
     def replay(self, rows: Sequence[EventRow]) -> None:
         """Bring the instance to the end of its durable history; `begin` starts what is still open then."""
         self.durable = rows[-1].seq
-        ending: CompleteRun | FailRun | None = None
+        self._cold = True
+        self.instance.patches = frozenset(
+            row.name or "" for row in rows if row.type == history.Patched.code
+        )
+        self.instance.live = False
         try:
             for row in rows:
-                ending = self._replay_event(decode_event(row)) or ending
+                if row.seq == self.durable:
+                    self.instance.live = True
+                self._replay_event(decode_event(row), row.seq)
         except Exception as error:
             self._block(error)
         else:
             for warning in self.instance.warnings:
                 self.host.warn("%s", warning)
-            if ending is not None:
-                self._end(ending)
 
-    def _replay_event(self, event: history.Event) -> CompleteRun | FailRun | None:
-        """Apply one event and note what is open; the end of the run, where the code reached it."""
+    def _replay_event(self, event: history.Event, seq: int) -> None:
+        """Apply one event and note what is open."""
         kind = type(event)
         if kind in _STEP_EVENTS:
             self._retries.pop(event.cmd, None)  # type: ignore[union-attr]
-        elif kind is history.TimerStarted:
-            self._recorded.add(event.cmd)  # type: ignore[union-attr]
-        elif kind is history.TimerFired:
-            self._dues.pop(event.cmd, None)  # type: ignore[union-attr]
+        elif isinstance(event, _GENERATIONS):
+            self._new_generation()
+        self.under_way.replayed(event, seq)
         for command in self.instance.apply(event):
-            taken = type(command)
-            if taken is RunStep:
-                self._retries[command.cmd] = command  # type: ignore[union-attr, assignment]
-            elif taken is CancelStep:
-                self._retries.pop(command.cmd, None)  # type: ignore[union-attr]
-            elif taken is StartTimer:
-                self._dues[command.cmd] = command  # type: ignore[union-attr, assignment]
-            elif taken is CancelTimer:
-                self._dues.pop(command.cmd, None)  # type: ignore[union-attr]
-            elif taken is WriteLog:
+            if isinstance(command, RunStep):
+                self._retries[command.cmd] = command
+            elif isinstance(command, CancelStep):
+                self._retries.pop(command.cmd, None)
+            elif isinstance(command, WriteLog):
                 if self.durable == 1:  # nobody has driven it yet: this is no replay
                     self.held.append((1, command))
+            elif isinstance(command, _ENDINGS):
+                self._undone = command
             else:
-                return command  # type: ignore[return-value]
-        return None
+                self.under_way.replay(command)
 
-    def begin(self, lost_owner: int | None = None) -> None:
-        """The run is ours: arm its timers and start what is due."""
+    def begin(
+        self,
+        lost_owner: int | None = None,
+        messages: Sequence[Message] = (),
+        again: Sequence[history.Event] = (),
+    ) -> None:
+        """The run is ours: take in what came for it, arm its timers and start what is due.
+
+        `again` are outcomes that an earlier execution of this run had in hand when it had to start over.
+        """
         self._recovered_from = lost_owner
+        if self._cold:
+            self._cold = False
+            self.under_way.catch_up()
+            ending, self._undone = self._undone, None
+            if ending is not None:
+                self._end(ending, self.length)
+        self.receive(messages)
+        for event in again:
+            self._take_again(event)
         self.release()
         self.resume()
         self.host.dirty(self)
 
-    def reclaim(self, epoch: int, lost_owner: int | None = None) -> None:
+    def _take_again(self, event: history.Event) -> None:
+        cmd: int = getattr(event, "cmd", 0)
+        if isinstance(event, history.MessageSent):
+            if self.under_way.effects.pop(cmd, None) is not None:
+                self.record(event)
+        elif self._retries.pop(cmd, None) is not None:
+            self.record(event)
+
+    def reclaim(
+        self, epoch: int, lost_owner: int | None = None, messages: Sequence[Message] = ()
+    ) -> None:
         """The run that was parked here is ours again, under a new epoch."""
         self.epoch = epoch
         self.owned = True
-        self.begin(lost_owner)
+        self.begin(lost_owner, messages)
 
     # -- events
 
@@ -210,12 +269,32 @@ class Execution:
 
     def record(self, event: history.Event) -> None:
         """Put an event into the journal, then let the instance see it."""
-        if self._recovered_from is not None and not self.closed:
-            lost, self._recovered_from = self._recovered_from, None
-            self.record(history.Recovered(event.at, lost, self.host.worker_id))
+        self._events.append(event)
+        if self._recording:  # what follows from an event comes right after it
+            return
+        self._recording = True
+        try:
+            while self._events:
+                self._record_next(self._events.popleft())
+        finally:
+            self._recording = False
+        self.host.dirty(self)
+
+    def _record_next(self, event: history.Event) -> None:
         if self.closed:
             return
+        if self._recovered_from is not None:
+            lost, self._recovered_from = self._recovered_from, None
+            self._apply(history.Recovered(event.at, lost, self.host.worker_id))
+        self._apply(event)
+        if self.instance.length >= WARN_HISTORY:
+            self._check_length()
+
+    def _apply(self, event: history.Event) -> None:
         self.pending.append(encode_event(self.length + 1, event))
+        self.under_way.happened(event, self.length)
+        if isinstance(event, _GENERATIONS):
+            self._new_generation()
         try:
             commands = self.instance.apply(event)
         except Exception as error:
@@ -224,66 +303,110 @@ class Execution:
             seq = self.length
             for command in commands:
                 self._take(command, seq)
-        self.host.dirty(self)
-        if self.length >= WARN_HISTORY:
-            self._check_length()
 
     def at(self) -> int:
         """The time of an event that happens now; it never goes back within a run."""
         return max(self.host.now(), self.instance.now)
 
     def _check_length(self) -> None:
-        if self.length == WARN_HISTORY:
+        length = self.instance.length
+        if length == WARN_HISTORY:
             text = "run %s has %s events; at %s it fails. Long-lived runs should continue as new"
-            self.host.warn(text, self.id, self.length, MAX_HISTORY)
-        elif self.length >= MAX_HISTORY and self._ending is None and self.blocked is None:
-            message = f"run {self.id} has {self.length} events, the limit: use ctx.continue_as_new"
+            self.host.warn(text, self.id, length, MAX_HISTORY)
+        elif length >= MAX_HISTORY and not self.closed:
+            message = f"run {self.id} has {length} events, the limit: use ctx.continue_as_new"
             self.stop()
-            self._end(FailRun(encode_failure(failure_of(DurableError(message)))))
+            self._end(FailRun(encode_failure(failure_of(DurableError(message)))), self.length)
 
     # -- commands
 
     def _take(self, command: Command, seq: int) -> None:
         kind = type(command)
-        if kind is RunStep:
-            assert isinstance(command, RunStep)
-            self.held.append((seq, command))
-            self._unreleased[command.cmd] = command
-        elif kind is StartTimer:
-            assert isinstance(command, StartTimer)
-            self._dues[command.cmd] = command
-            self._arm(command.due)
-        elif kind is CancelTimer:
-            assert isinstance(command, CancelTimer)
-            self._dues.pop(command.cmd, None)
-            self._recorded.discard(command.cmd)
-        elif kind is CancelStep:
-            assert isinstance(command, CancelStep)
-            self._drop_step(command.cmd)
-        elif kind is WriteLog:
-            self.held.append((seq, command))
+        take = _TAKERS.get(kind)
+        if take is not None:
+            take(self, command, seq)
         else:
-            assert isinstance(command, (CompleteRun, FailRun))
-            self._end(command)
+            _UNDER_WAY[kind](self.under_way, command, seq)
 
-    def _drop_step(self, cmd: int) -> None:
+    def _take_held(self, command: RunStep | WriteLog, seq: int) -> None:
+        self.held.append((seq, command))
+        if isinstance(command, RunStep):
+            self._unreleased[command.cmd] = command
+
+    def hold(self, effect: Effect, seq: int) -> None:
+        """The worker is to do this once event `seq` is durable."""
+        self.held.append((seq, effect))
+
+    def _drop_step(self, command: CancelStep, _seq: int = 0) -> None:
+        cmd = command.cmd
         self._retries.pop(cmd, None)
         if self.active.pop(cmd, None) is not None:
             self.host.cancel_step(self, cmd)
         # One that is still held is skipped when its turn comes.
         self._unreleased.pop(cmd, None)
 
-    def _end(self, command: CompleteRun | FailRun) -> None:
+    def _settle_step(self, command: SettleStep, _seq: int) -> None:
+        """Nobody waits for it: if no attempt is under way, none is begun."""
+        step = self._unreleased.pop(command.cmd, None) or self._retries.pop(command.cmd, None)
+        if step is None:
+            return
         at = self.at()
-        event: history.Event
-        if isinstance(command, CompleteRun):
-            self._ending = "completed"
-            event = history.RunCompleted(at, command.result)
-        else:
-            self._ending = "failed"
-            event = history.RunFailed(at, command.failure)
+        reason = "nobody waited for it any more, and it had not begun"
+        failure = encode_failure(failure_of(DurableError(reason)))
+        site = str(step.site)
+        self.record(
+            history.StepFailed(
+                at,
+                step.cmd,
+                step.step.name,
+                failure,
+                step.fingerprint,
+                0,
+                self.host.worker_id,
+                site,
+                step.attempt,
+            )
+        )
+
+    # -- its end
+
+    def _end(self, command: Ending, _seq: int) -> None:
+        """It comes after what is being recorded."""
+        if isinstance(command, ContinueRun):
+            self._stop_steps()
+            self.record(_generation_event(command, self.workflow.name, self.at()))
+            return
+        while self._events:
+            self._record_next(self._events.popleft())
+        if self.closed:
+            return
+        status, event = _final_event(command, self.at())
+        self._ending = status
         self.final = encode_event(self.length + 1, event)
         self.pending.append(self.final)
+        self._report(self.final)
+
+    def _report(self, final: EventRow) -> None:
+        """Tell the parent, and whoever else waits, with the transaction that ends the run."""
+        started = self.instance.started
+        assert started is not None
+        to = [name.split(":") for name in self.instance.followers]
+        if started.parent_key is not None:
+            to.append([str(started.parent_key), str(started.parent_cmd)])
+        for key, cmd in to:
+            name = child_message(int(cmd), final.type)
+            self.under_way.outbox.add(final.seq, OutMessage(int(key), name, final.data))
+
+    def _new_generation(self) -> None:
+        """Nothing of the generation before goes on."""
+        self.under_way.clear()
+        self.under_way.compensating = False
+        self._retries.clear()
+        self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
+        patches, live = self.instance.patches, self.instance.live
+        self.instance.discard()
+        self.instance = Instance(self.workflow, self.id)
+        self.instance.patches, self.instance.live = patches, live
 
     def _block(self, error: BaseException) -> None:
         """The code cannot go on with this history: keep what happened, say why, stay open."""
@@ -300,6 +423,7 @@ class Execution:
         """The database refuses what this run wants to append: drop that, and block."""
         self.consumed -= _messages_in(self.pending)
         del self.pending[:]
+        self.under_way.outbox.clear()
         self._ending = None
         self.final = None
         self.blocked = None
@@ -317,12 +441,15 @@ class Execution:
                     self._start(command)
             elif isinstance(command, WriteLog):
                 self.host.write_log(self, command)
+            elif self.under_way.asks_for(command):
+                self.host.carry_out(self, command)
 
     def _start(self, command: RunStep) -> None:
         due = command.not_before
-        if due is not None and due > self.host.now():
+        if self.under_way.paused or (due is not None and due > self.host.now()):
             self._retries[command.cmd] = command
-            self._arm(due)
+            if due is not None:
+                self.arm(due)
             self.host.dirty(self)
         else:
             self.active[command.cmd] = command
@@ -330,31 +457,46 @@ class Execution:
 
     def resume(self) -> None:
         """Fire what is due, start retries that are due, and wait in memory for what is due soon."""
-        if self.dead or self.in_flight_ends or self._ending or self.blocked:
+        if self.closed or self.under_way.paused or self.in_flight_ends:
             return
         now = self.host.now()
-        retries = [c for c in self._retries.values() if c.not_before is None or c.not_before <= now]
-        for command in retries:
-            del self._retries[command.cmd]
+        for command in self._take_retries(now):
             self.active[command.cmd] = command
             self.host.run_step(self, command)
-        while fired := [timer for timer in self._dues.values() if timer.due <= now]:
-            for timer in sorted(fired, key=lambda timer: (timer.due, timer.cmd)):
-                if self._dues.pop(timer.cmd, None) is not None and self._ending is None:
-                    self._recorded.discard(timer.cmd)
-                    event = history.TimerFired(self.at(), timer.cmd, timer.name, timer.due)
-                    self.record(event)
+        if self.under_way.times.deadline is not None and self.under_way.times.deadline <= now:
+            self.record(history.DeadlinePassed(self.at()))
+        while self._fire(now):
+            pass
         due = self.next_due
         if due is not None:
-            self._arm(due)
+            self.arm(due)
+
+    def _fire(self, now: int) -> bool:
+        """Report what has fallen due; True where something new may have become due by that."""
+        timed = self.under_way.times.timed
+        fallen = self.under_way.times.fallen_due(now)
+        for one in fallen:
+            if one.cmd in timed and not self.closed:
+                del timed[one.cmd]
+                self.record(due_event(one, self.at()))
+        return bool(fallen) and not self.closed
+
+    def _take_retries(self, now: int) -> list[RunStep]:
+        """The steps whose next attempt is due: they do not wait any more."""
+        retries = self._retries.values()
+        due = [c for c in retries if c.not_before is None or c.not_before <= now]
+        for command in due:
+            del self._retries[command.cmd]
+        return due
 
     @property
     def next_due(self) -> int | None:
-        dues = [timer.due for timer in self._dues.values()]
-        dues += [c.not_before for c in self._retries.values() if c.not_before is not None]
-        return min(dues, default=None)
+        """When something is due next, in microseconds."""
+        dues = [c.not_before for c in self._retries.values() if c.not_before is not None]
+        timed = self.under_way.times.next_due
+        return min(dues if timed is None else [*dues, timed], default=None)
 
-    def _arm(self, due: int) -> None:
+    def arm(self, due: int) -> None:
         """Wake up at `due`, unless something is due sooner."""
         if self.wake is not None:
             if self._armed <= due:
@@ -383,18 +525,36 @@ class Execution:
                 self.host.lost(self)
                 return
             self.consumed = message.number
-            at = self.at()
-            event = history.EventReceived(at, message.name, message.data, message.number)
-            self.record(event)
+            self.record(event_of(message, self.at()))
 
     @property
     def busy(self) -> bool:
-        """Steps are running, or wait to be released."""
-        return bool(self.active or self._unreleased)
+        """Steps are running, or wait to be released; effects are under way; children are being started."""
+        return bool(self.active or self._unreleased or self.under_way.busy)
 
     def finished_step(self, cmd: int) -> bool:
         """The step runner reports an attempt; False when nobody waits for it any more."""
         return not self.dead and self.active.pop(cmd, None) is not None
+
+    def carried_out(self, effect: Effect, *events: history.Event) -> None:
+        """The worker has done what it was asked for, and what came of it is written down."""
+        if self.dead or not self.owned or not self.under_way.done(effect):
+            return
+        for event in events:
+            self.record(event)
+        self.host.dirty(self)
+
+    def children_started(self, children: Sequence[NewRun], born: Sequence[str] | None) -> None:
+        """The transaction that starts them is over; `born` are those that it started, None: unknown."""
+        if not self.closed:
+            self.under_way.children_started(children, born)
+            self.release()
+
+    def children_missing(self, cmds: Sequence[int]) -> None:
+        """These children do not exist: their ids belong to other runs."""
+        if not self.closed:
+            self.under_way.children_missing(cmds)
+            self.release()
 
     # -- the commit
 
@@ -404,16 +564,18 @@ class Execution:
             return None
         act, status = self._act()
         if act is Act.PARK and self.blocked is None:
-            self._record_timers()
+            self.under_way.list_all()
             act, status = self._act()  # the history may have reached its limit
         if not self.pending and act is Act.KEEP:
             return None
         events = self._next_events()
         consumed = self.consumed
         if len(events) < len(self.pending):
-            act, status = Act.KEEP, "running"
-            consumed -= _messages_in(self.pending[MAX_EVENTS_PER_COMMIT:])
+            act, status = Act.KEEP, self._open_status("running")
+            consumed -= _messages_in(self.pending[len(events) :])
         parked = act is Act.PARK
+        rows = self.under_way.outbox.until(self.durable + len(events))
+        hold = self._hold() if parked else 0
         self.in_flight = Commit(
             self.key,
             self.epoch,
@@ -422,12 +584,25 @@ class Execution:
             consumed,
             act,
             status,
-            self.next_due if parked else None,
-            HOLD_BLOCKED if parked and self.blocked is not None else 0,
-            self.host.code if parked and self.blocked is not None else None,
+            self.next_due if parked and not hold else None,
+            hold,
+            self.host.code if hold == HOLD_BLOCKED else None,
             self._waiting_for() if parked else None,
+            rows.messages,
+            rows.children,
+            tuple(rows.waits.values()),
+            tuple(rows.ended_waits),
+            rows.first_seq,
         )
         return self.in_flight
+
+    def _hold(self) -> int:
+        if self.blocked is not None:
+            return HOLD_BLOCKED
+        return HOLD_PAUSED if self.under_way.paused else 0
+
+    def _open_status(self, status: RunStatus) -> RunStatus:
+        return "compensating" if self.under_way.compensating else status
 
     def _next_events(self) -> list[EventRow]:
         """What goes into one commit: at least one event, and no more than a statement should carry."""
@@ -443,33 +618,28 @@ class Execution:
         if self._ending is not None:
             return Act.FINISH, self._ending
         if self.blocked is not None:
-            return Act.PARK, "waiting"
+            return Act.PARK, self._open_status("waiting")
         if self.busy or self.consumed < self.inbox_head:
-            return Act.KEEP, "running"
+            return Act.KEEP, self._open_status("running")
+        if self.under_way.paused:
+            return Act.PARK, self._open_status("waiting")
         due = self.next_due
         if due is not None and due - self.host.now() <= KEEP_SECONDS * SECOND:
-            return Act.KEEP, "running"
-        return Act.PARK, "waiting"
-
-    def _record_timers(self) -> None:
-        """A sleeping run says in its history what it sleeps for."""
-        for timer in sorted(self._dues.values(), key=lambda timer: timer.cmd):
-            if timer.cmd not in self._recorded:
-                self._recorded.add(timer.cmd)
-                site = str(timer.site)
-                self.record(history.TimerStarted(self.at(), timer.cmd, timer.name, timer.due, site))
+            return Act.KEEP, self._open_status("running")
+        return Act.PARK, self._open_status("waiting")
 
     def _waiting_for(self) -> str | None:
         if self.blocked is not None:
             return self.blocked.splitlines()[0]
-        words = [timer.name for timer in self._dues.values()]
-        words += [f"retry of {command.step.name}" for command in self._retries.values()]
-        return ", ".join(dict.fromkeys(words)) or None
+        words = self.under_way.words()
+        words += dict.fromkeys(f"retry of {c.step.name}" for c in self._retries.values())
+        return ", ".join(words) or None
 
-    def advance(self, durable: int) -> None:
-        """The database holds `durable` events of this run."""
+    def advance(self, durable: int) -> list[NewRun]:
+        """The database holds `durable` events of this run; the children that were started with them."""
         del self.pending[: durable - self.durable]
         self.durable = durable
+        return self.under_way.outbox.settled(durable)
 
     def park(self) -> None:
         """The run has no owner now: nothing may happen to it here until it is claimed again."""
@@ -483,21 +653,87 @@ class Execution:
 
     def stop(self) -> None:
         """Stop whatever is under way; nothing that it brings is recorded."""
+        self._stop_steps()
+        self.under_way.clear()
+        self.under_way.times.deadline = None
+        self._retries.clear()
+        self._events.clear()
+        self._disarm()
+
+    def _stop_steps(self) -> None:
         for cmd in list(self.active):
-            self._drop_step(cmd)
+            self._drop_step(CancelStep(cmd))
         self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
         self._unreleased.clear()
-        self._dues.clear()
-        self._retries.clear()
-        self._disarm()
+
+    def unwritten(self) -> list[history.Event]:
+        """What steps and effects have brought that is not durable: it need not happen again."""
+        events = [decode_event(row) for row in self.pending]
+        return [event for event in events if isinstance(event, _OUTCOMES)]
 
     def discard(self) -> None:
         """The run is not ours any more: forget it without a trace."""
         self.dead = True
         self.stop()
         self.instance.discard()
+        self.under_way.release()
+
+
+_OUTCOMES = (*_STEP_EVENTS, history.MessageSent)
+
+
+def _generation_event(command: ContinueRun, name: str, at: int) -> history.Event:
+    if command.failure is None:
+        return history.ContinuedAsNew(at, name, command.input, command.base, command.carried)
+    return history.RunRetried(
+        at,
+        name,
+        command.input,
+        command.base,
+        command.carried,
+        command.failure,
+        command.attempt,
+        max(command.due, at),
+    )
+
+
+def _final_event(
+    command: CompleteRun | FailRun | CancelRun, at: int
+) -> tuple[RunStatus, history.Event]:
+    if isinstance(command, CompleteRun):
+        return "completed", history.RunCompleted(at, command.result)
+    if isinstance(command, FailRun):
+        return command.status, history.RunFailed(at, command.failure, command.status)
+    return command.status, history.RunCancelled(at, command.reason, command.status)
 
 
 def _messages_in(rows: Sequence[EventRow]) -> int:
     """How many of these events are messages of the inbox: those go only with their events."""
-    return sum(row.type in _FROM_INBOX for row in rows)
+    return sum(row.type in history.FROM_INBOX for row in rows)
+
+
+# ruff: noqa: SLF001 - the table names parts of the class
+_TAKERS: Mapping[type[Command], Callable[[Execution, Any, int], None]] = {
+    RunStep: Execution._take_held,
+    WriteLog: Execution._take_held,
+    CancelStep: Execution._drop_step,
+    SettleStep: Execution._settle_step,
+    CompleteRun: Execution._end,
+    FailRun: Execution._end,
+    CancelRun: Execution._end,
+    ContinueRun: Execution._end,
+}
+_UNDER_WAY: Mapping[type[Command], Callable[[UnderWay, Any, int], None]] = {
+    StartTimer: UnderWay.timer,
+    CancelTimer: UnderWay.ended,
+    StartWait: UnderWay.wait,
+    EndWait: UnderWay.ended,
+    Send: UnderWay.ask,
+    StartChild: UnderWay.child,
+    EndChildWait: UnderWay.ended,
+    CancelChild: UnderWay.cancel_child,
+    SetState: UnderWay.recorded,
+    MarkPatched: UnderWay.recorded,
+    AnswerRequest: UnderWay.recorded,
+    BeginCompensation: UnderWay.recorded,
+}

@@ -41,6 +41,8 @@ class Host(Protocol):
     def parked(self, execution: Execution, commit: Commit) -> None: ...
     def ended(self, execution: Execution, commit: Commit) -> None: ...
     def lost(self, execution: Execution) -> None: ...
+    def unseen(self, execution: Execution) -> None: ...
+    def stirred(self) -> None: ...
     def fenced(self) -> None: ...
 
 
@@ -183,7 +185,11 @@ class Journal:
         code = answer.code
         if code is Code.APPLIED:
             execution.misses = 0
-            execution.advance(commit.seq + len(commit.events))
+            children = execution.advance(commit.seq + len(commit.events))
+            if children:
+                execution.children_started(children, answer.children)
+            if children or commit.messages:
+                self._host.stirred()
             if commit.act is Act.FINISH:
                 self._host.ended(execution, commit)
             elif commit.act is Act.PARK:
@@ -197,7 +203,9 @@ class Journal:
             # that lost commits (a standby was promoted). What it holds now is the truth.
             self._host.lost(execution)
         elif code is Code.OTHER_SEQ:
-            execution.advance(answer.seq)
+            children = execution.advance(answer.seq)
+            if children:
+                execution.children_started(children, None)
             execution.release()
             execution.resume()  # what fell due while it was about to park
             self.dirty(execution)
@@ -205,6 +213,8 @@ class Journal:
             execution.misses += 1
             execution.resume()
             self.dirty(execution)
+        elif code is Code.UNSEEN:
+            self._host.unseen(execution)
         elif code is Code.POISONED:
             self._poisoned(execution)
         elif code is Code.FENCED:

@@ -191,6 +191,19 @@ class StepRunner:
     def _completed(self, attempt: StepContext, payload: bytes) -> history.Event:
         command = attempt.command
         at = attempt.execution.at()
+        if command.undoes is not None:
+            return history.CompensationCompleted(
+                at,
+                command.cmd,
+                command.step.name,
+                payload,
+                command.fingerprint,
+                max(0, at - attempt.started),
+                self._host.worker_id,
+                str(command.site),
+                command.undoes,
+                command.attempt,
+            )
         return history.StepCompleted(
             at,
             command.cmd,
@@ -247,7 +260,7 @@ class StepRunner:
         delay = None
         if step.retry is not None:
             delay = step.retry.decide(error, command.attempt, elapsed, self._random)
-        return history.StepFailed(
+        facts = (
             at,
             command.cmd,
             step.name,
@@ -256,9 +269,11 @@ class StepRunner:
             max(0, at - attempt.started),
             self._host.worker_id,
             str(command.site),
-            command.attempt,
-            None if delay is None else at + round(delay * SECOND),
         )
+        retry_at = None if delay is None else at + round(delay * SECOND)
+        if command.undoes is not None:
+            return history.CompensationFailed(*facts, command.undoes, command.attempt, retry_at)
+        return history.StepFailed(*facts, command.attempt, retry_at)
 
 
 def _hand_over(attempt: StepContext) -> Callable[[], None]:

@@ -13,39 +13,33 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
 from durable.client.patience import patiently
-from durable.clock import SECOND
 from durable.errors import DefinitionError, DurableError, StoreUnavailable
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import Unblocked
 from durable.model.records import Health
-from durable.model.rows import Claim, Commit, Lane, Message, NewRun, WorkerInfo
+from durable.model.rows import Lane, NewRun, WorkerInfo
 from durable.model.runnable import Workflow
 from durable.model.wire import EventRow, encode_event
 from durable.worker.alarm import Alarm
-from durable.worker.cache import StickyCache
 from durable.worker.claims import Claimer
 from durable.worker.code import code_fingerprint
-from durable.worker.execution import Execution
 from durable.worker.journal import Journal
 from durable.worker.lease import LeaseKeeper, Reaper, machine
+from durable.worker.messenger import Messenger
+from durable.worker.roster import Roster
 from durable.worker.steps import StepRunner
 from durable.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from durable.client.client import Client
-    from durable.clock import Timer
-    from durable.model.commands import RunStep, WriteLog
+    from durable.model.lifecycle import RunStatus
     from durable.model.runnable import Runnable
     from durable.model.steps import Step
+    from durable.worker.execution import Execution
 
-MAX_HELD = 2_000
-"""Runs of one queue that a worker drives at once; parked ones do not count."""
-MIN_BACKLOG = 100
-"""Steps that may wait for a slot of their queue before no more of its runs are taken."""
 DEFAULT_SLOTS = 100
 """Steps that run at once for a queue that names no number."""
 _log = logging.getLogger("durable.worker")
-_workflow_log = logging.getLogger("durable.workflow")
 
 
 class Worker:
@@ -76,7 +70,7 @@ class Worker:
         _refuse_later(steps=tuple(steps), resources=resources, around_step=around_step)
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._client = client
-        self._workflows = _by_name(workflows)
+        self._workflows = _by_lane(workflows)
         self._queues = _slots(queues)
         self._grace = seconds_of(grace, "Worker(grace=)")
         self._lease = seconds_of(lease, "Worker(lease=)")
@@ -84,12 +78,7 @@ class Worker:
             message = f"Worker(lease=) must be at least 1 second, not {self._lease:g}"
             raise ValueError(message)
         self._max_recoveries = max_recoveries
-        self._cache = StickyCache(cache)
-        self._executions: dict[int, Execution] = {}
-        self._ids: dict[str, Execution] = {}
-        self._held_of = dict.fromkeys(self._queues, 0)
-        self._lanes: dict[int, Lane] = {}
-        self._offered: set[Lane] = set()
+        self._cache_size = cache
         self._tasks: list[asyncio.Task[None]] = []
         self._state = "new"
         self._stopped = asyncio.Event()
@@ -130,6 +119,7 @@ class Worker:
         self._client.attach(self)
         for task, loop in (
             ("journal", self._journal.run),
+            ("messages", self._messenger.run),
             ("claims", self._claimer.run),
             ("reaper", self._reap),
             ("hints", self._listen),
@@ -144,17 +134,20 @@ class Worker:
 
     def _assemble(self) -> None:
         random = Random()
-        self._keeper = LeaseKeeper(
+        roster = Roster(self, self._workflows, self._queues, self._cache_size, self._clock)
+        self._roster, parts = roster, roster.parts
+        self._keeper = parts.keeper = LeaseKeeper(
             self._store,
             self._clock,
             self._lease,
             on_fenced=self.fenced,
             on_healthy=self._pump,
         )
-        self._journal = Journal(self._store, self, self._clock)
+        self._journal = parts.journal = Journal(self._store, roster, self._clock)
+        self._messenger = parts.messenger = Messenger(self._store, roster, self._clock)
         self._reaper = Reaper(self._store, self._keeper, self._max_recoveries)
-        self._runners = {
-            queue: StepRunner(self, slots, random) for queue, slots in self._queues.items()
+        self._runners = parts.runners = {
+            queue: StepRunner(roster, slots, random) for queue, slots in self._queues.items()
         }
         self._watchdog = Watchdog()
 
@@ -163,11 +156,10 @@ class Worker:
         lanes = [
             workflow.lane(queue) for workflow in self._workflows.values() for queue in self._queues
         ]
-        numbers = await self._store.lanes(lanes)
-        self._lanes = {number: lane for lane, number in numbers.items()}
-        self._offered = set(lanes)
-        self._claimer = Claimer(self._store, self, self._clock)
-        self._alarm = Alarm(self.now, self.call_at, self._claimer.poke)
+        roster = self._roster
+        roster.offer(await self._store.lanes(lanes))
+        self._claimer = roster.parts.claimer = Claimer(self._store, roster, self._clock)
+        self._alarm = roster.parts.alarm = Alarm(roster.now, roster.call_at, self._claimer.poke)
         host, boot = machine()
         info = WorkerInfo(
             name=self.name,
@@ -176,7 +168,7 @@ class Worker:
             boot=boot,
             code=self._code,
             queues=tuple(self._queues),
-            workflows=tuple(self._workflows),
+            workflows=tuple(dict.fromkeys(name for name, _ in self._workflows)),
         )
         await self._keeper.register(info)
         await self._unblock([self._code])
@@ -184,7 +176,7 @@ class Worker:
     async def _unblock(self, codes: Sequence[str]) -> int:
         """Try the runs again that other code than these has blocked."""
         event = encode_event(0, Unblocked(self._keeper.now(), self._code))
-        return await self._store.unblock(tuple(self._lanes), codes, event)
+        return await self._store.unblock(tuple(self._roster.lanes), codes, event)
 
     async def stop(self) -> None:
         """Drain: claim nothing, let running steps end within `grace`, commit, hand everything back."""
@@ -226,7 +218,7 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._alarm.stop()
         self._watchdog.stop()
-        self._forget_all()
+        self._roster.forget_all()
         for runner in self._runners.values():
             runner.close()
         await self._give_up()
@@ -288,8 +280,8 @@ class Worker:
             details |= {
                 "worker": self._keeper.worker_id,
                 "lease": self._keeper.healthy(),
-                "runs": len(self._executions),
-                "cached": len(self._cache),
+                "runs": len(self._roster),
+                "cached": len(self._roster.cache),
                 "steps": sum(runner.running for runner in self._runners.values()),
                 "backlog": sum(runner.backlog for runner in self._runners.values()),
                 "commits": self._journal.commits,
@@ -339,180 +331,54 @@ class Worker:
         async for _ in self._store.hints():
             self._claimer.poke()
 
-    # -- what the parts ask of their worker
-
-    @property
-    def worker_id(self) -> int:
-        """The id of the current lease."""
-        return self._keeper.worker_id
+    # -- what its runs and its client ask of it
 
     @property
     def code(self) -> str:
         """The fingerprint of the code that it runs."""
         return self._code
 
+    @property
+    def running(self) -> bool:
+        """It takes runs."""
+        return self._state == "running"
+
     def now(self) -> int:
         """The database's time."""
         return self._keeper.now()
 
-    def healthy(self) -> bool:
-        """The lease holds."""
-        return self._keeper.healthy()
-
-    def call_at(self, due: int, callback: Callable[[], object]) -> Timer:
-        return self._clock.call_later(max(0.0, (due - self.now()) / SECOND), callback)
-
-    def warn(self, message: str, *args: object) -> None:
-        _log.warning(message, *args)
-
-    def dirty(self, execution: Execution) -> None:
-        self._journal.dirty(execution)
-
-    def run_step(self, execution: Execution, command: RunStep) -> None:
-        self._runners[execution.queue].submit(execution, command)
-
-    def cancel_step(self, execution: Execution, cmd: int) -> None:
-        self._runners[execution.queue].cancel(execution, cmd)
-
-    def write_log(self, execution: Execution, command: WriteLog) -> None:
-        options = dict(command.options)
-        given: dict[str, Any] = options.pop("extra", None) or {}
-        extra = {"run_id": execution.id, "workflow": execution.workflow.name, **given}
-        try:
-            _workflow_log.log(command.level, command.message, *command.args, extra=extra, **options)
-        except Exception:  # what the user gave it, or his handler: no reason to lose the run
-            _log.exception("run %s: a line of its log could not be written", execution.id)
-
-    # -- runs come and go
-
-    def open_lanes(self) -> Sequence[int]:
-        """The lanes of which more runs can be taken: one slow queue does not keep the others waiting."""
-        return [number for number, lane in self._lanes.items() if self._has_room(lane.queue)]
-
-    def _has_room(self, queue: str) -> bool:
-        runner, slots = self._runners[queue], self._queues[queue]
-        return (
-            self._state == "running"
-            and runner.backlog < max(slots, MIN_BACKLOG)
-            and self._held_of[queue] < MAX_HELD
-        )
-
     def held(self, key: int) -> Execution | None:
-        return self._executions.get(key)
+        """The run of this key, if it is driven here."""
+        return self._roster.held(key)
 
     def holds(self, run_id: str) -> bool:
         """Whether this worker drives the run right now."""
-        return run_id in self._ids
+        return self._roster.holds(run_id)
 
     def eager_owner(self, lane: Lane) -> int | None:
         """The worker id under which a new run of this lane may be started here at once."""
-        if lane in self._offered and self._has_room(lane.queue) and self._keeper.healthy():
-            return self._keeper.worker_id
-        return None
+        return self._roster.eager_owner(lane)
 
     def started(self, key: int, run: NewRun) -> None:
         """A run was started that this worker owns from its first moment on."""
-        if run.eager_owner != self._keeper.worker_id or self._state != "running":
-            return
-        if key in self._executions:  # adopted, before the answer to its start had come
-            return
-        execution = self._new(key, run.id, run.lane, epoch=1)
-        execution.replay([run.started])
-        execution.begin()
+        self._roster.started(key, run)
 
-    def _pump(self) -> None:
-        """The lease holds again: what waited for it may begin."""
-        for runner in self._runners.values():
-            runner.pump()
+    def resolve(self, run_id: str, status: RunStatus, last: EventRow) -> None:
+        """A run has ended here, durably."""
+        self._client.resolve(run_id, status, last)
+
+    def hint(self) -> None:
+        """Other processes may have work."""
+        self._store.hint()
 
     def poke(self) -> None:
         """There may be work."""
         self._claimer.poke()
 
-    def _new(self, key: int, run_id: str, lane: Lane, epoch: int) -> Execution:
-        stale = self._executions.get(key)
-        if stale is not None:
-            self._drop(stale)
-            stale.discard()
-        workflow = self._workflows[lane.workflow]
-        execution = Execution(self, workflow, key, run_id, epoch, lane.queue)
-        self._hold(execution)
-        return execution
-
-    def _hold(self, execution: Execution) -> None:
-        self._executions[execution.key] = self._ids[execution.id] = execution
-        self._held_of[execution.queue] += 1
-
-    def resume(self, claim: Claim) -> bool:
-        """Go on with a run that is in the cache; False when it must be replayed."""
-        execution = self._cache.take(claim.key, claim.epoch, claim.seq)
-        if execution is None:
-            return False
-        self._keeper.at_least(claim.now)
-        self._hold(execution)
-        execution.inbox_head = claim.inbox_head
-        execution.reclaim(claim.epoch, claim.lost_owner)
-        return True
-
-    def replay(self, claim: Claim, rows: Sequence[EventRow]) -> None:
-        """Bring a claimed run to life from its history."""
-        known = self._executions.get(claim.key)
-        if known is not None and known.epoch >= claim.epoch:
-            return  # the answer to its start has overtaken us
-        self._keeper.at_least(claim.now)
-        if len(rows) != claim.seq or not rows or rows[-1].seq != claim.seq:
-            text = "run %s: %d of %d events could be read; it is looked at again"
-            _log.error(text, claim.id, len(rows), claim.seq)
-            return
-        execution = self._new(claim.key, claim.id, self._lanes[claim.lane], claim.epoch)
-        execution.consumed = claim.consumed
-        execution.inbox_head = claim.inbox_head
-        execution.replay(rows)
-        execution.begin(claim.lost_owner)
-
-    def receive(self, execution: Execution, messages: Sequence[Message]) -> None:
-        """Messages of the inbox become history at once, awaited or not."""
-        execution.receive(messages)
-
-    def parked(self, execution: Execution, commit: Commit) -> None:
-        """The run waits without an owner."""
-        execution.release()
-        self._drop(execution)
-        if execution.blocked is not None:
-            execution.discard()
-            return
-        execution.park()
-        self._cache.put(execution)
-        if commit.wake_at is not None:
-            self._alarm.at(commit.wake_at)
-
-    def ended(self, execution: Execution, commit: Commit) -> None:
-        """The run has ended, durably: whoever waits for it here may know."""
-        self._drop(execution)
-        execution.release()
-        execution.discard()
-        if execution.final is not None:
-            self._client.resolve(execution.id, commit.status, execution.final)
-
-    def lost(self, execution: Execution) -> None:
-        """Somebody else drives the run now."""
-        self._drop(execution)
-        execution.discard()
-        self._claimer.look_at(execution.key)
-
-    def _drop(self, execution: Execution) -> None:
-        if self._executions.get(execution.key) is execution:
-            del self._executions[execution.key]
-            self._held_of[execution.queue] -= 1
-        if self._ids.get(execution.id) is execution:
-            del self._ids[execution.id]
-
-    def _forget_all(self) -> None:
-        self._journal.forget()
-        for execution in list(self._executions.values()):
-            self._drop(execution)
-            execution.discard()
-        self._cache.clear()
+    def _pump(self) -> None:
+        """The lease holds again: what waited for it may begin."""
+        for runner in self._runners.values():
+            runner.pump()
 
     def fenced(self) -> None:
         """The lease is gone: nothing that this worker holds is its own. Start over with a new id."""
@@ -520,7 +386,7 @@ class Worker:
             return  # it is stopping, or coming back already
         _log.error("worker %s lost its lease: its runs go on elsewhere", self.name)
         self._keeper.stop()
-        self._forget_all()
+        self._roster.forget_all()
         self._keeper.worker_id = 0
         task = asyncio.create_task(self._forever("rejoin", self._rejoin), name="durable-rejoin")
         self._tasks.append(task)
@@ -534,8 +400,9 @@ class Worker:
         self._tasks.append(task)
 
 
-def _by_name(runnables: Iterable[Runnable[Any, Any]]) -> dict[str, Workflow[Any, Any]]:
-    found: dict[str, Workflow[Any, Any]] = {}
+def _by_lane(runnables: Iterable[Runnable[Any, Any]]) -> dict[tuple[str, int], Workflow[Any, Any]]:
+    """By name and pinned version (0: any code of that name)."""
+    found: dict[tuple[str, int], Workflow[Any, Any]] = {}
     for runnable in runnables:
         if not isinstance(runnable, Workflow):
             message = f"{runnable!r} cannot be run by a worker: only workflows can, for now"
@@ -543,10 +410,12 @@ def _by_name(runnables: Iterable[Runnable[Any, Any]]) -> dict[str, Workflow[Any,
         if runnable.unsupported:
             message = f"workflow {runnable.name}: {runnable.unsupported} cannot be used yet"
             raise NotImplementedError(message)
-        if runnable.name in found:
-            message = f"two workflows are called {runnable.name}: give one of them a name="
+        version = runnable.lane().version
+        if (runnable.name, version) in found:
+            which = f" version {version}" if version else ""
+            message = f"two workflows are called {runnable.name}{which}: give one of them a name="
             raise DefinitionError(message)
-        found[runnable.name] = runnable
+        found[runnable.name, version] = runnable
     return found
 
 

@@ -102,4 +102,4 @@ async def test_two_workers_that_take_turns_never_resume_a_wrong_instance() -> No
         first.worker.open_lanes = lanes
         assert await world.result(handle) == 4
         await world.check()
-        assert first.worker._cache.misses >= 1
+        assert first.worker._roster.cache.misses >= 1

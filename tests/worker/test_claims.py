@@ -158,7 +158,7 @@ async def test_a_hole_in_the_inbox_drops_a_stale_owner() -> None:
         await deliver(world, "a", 1)
         await world.pass_time(2)
         row = await world.row("a")
-        execution = process.worker.held(row.key) or process.worker._cache._parked[row.key]
+        execution = process.worker.held(row.key) or process.worker._roster.cache._parked[row.key]
         execution.consumed = 0  # as of an owner that has slept through another's work
         await deliver(world, "a", 2)
         assert await world.result(handle) == 2

@@ -122,7 +122,7 @@ class Process:
             runner.refuse()
             tasks += [attempt.task for attempt in runner._running.values() if attempt.task]
             runner.close()
-        worker._forget_all()
+        worker._roster.forget_all()
         if hasattr(worker, "_alarm"):
             worker._alarm.stop()
         worker._state = "stopped"

@@ -1,0 +1,212 @@
+"""Carries out what runs ask of their worker besides steps, in batches; again and again until it has come through.
+
+Everything here may be done twice: the database takes it once, by its idempotency key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from durable.clock import SECOND
+from durable.errors import StoreUnavailable
+from durable.model import history
+from durable.model.commands import Send
+from durable.model.messages import child_message, follow_message, pack_cancel
+from durable.model.rows import Delivery, Publication, Subscription
+from durable.model.wire import encode_event
+from durable.worker.effects import Effect, Follow, LookForChildren, RestartChild, Subscribe
+
+if TYPE_CHECKING:
+    from durable.clock import Clock
+    from durable.storage.base import Storage
+    from durable.worker.execution import Execution
+
+KEEP_PUBLISHED_SECONDS = 7 * 24 * 3600
+"""How long a published event is kept for waits that begin later."""
+_RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+_log = logging.getLogger("durable.worker")
+
+
+class Host(Protocol):
+    """What the messenger needs of its worker."""
+
+    def now(self) -> int: ...
+    def stirred(self) -> None:
+        """Something was sent: somebody may have work."""
+        ...
+
+
+Order = tuple["Execution", Effect]
+
+
+class Messenger:
+    """One queue for all runs of a worker."""
+
+    def __init__(self, store: Storage, host: Host, clock: Clock) -> None:
+        self._store = store
+        self._host = host
+        self._clock = clock
+        self._queue: list[Order] = []
+        self._wake = asyncio.Event()
+        self.trouble: str | None = None
+        """Why nothing gets through."""
+
+    def submit(self, execution: Execution, effect: Effect) -> None:
+        """Carry it out as soon as possible; the execution is told."""
+        self._queue.append((execution, effect))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work for ever; survives every error."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            queue, self._queue = self._queue, []
+            for kind, carry_out in _WAYS.items():
+                orders = [order for order in queue if _kind(order[1]) is kind]
+                if orders:
+                    await self._through(carry_out, orders)
+
+    async def _through(
+        self, carry_out: Callable[[Messenger, Sequence[Order]], Any], orders: Sequence[Order]
+    ) -> None:
+        tries = 0
+        while orders := [order for order in orders if not order[0].dead]:
+            try:
+                await carry_out(self, orders)
+            except StoreUnavailable as error:
+                self.trouble = str(error)
+                await self._clock.sleep(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
+                tries += 1
+                continue
+            except Exception:
+                _log.exception("%d messages could not be sent", len(orders))
+                if len(orders) > 1:  # the others are not to blame for what one of them holds
+                    for order in orders:
+                        await self._through(carry_out, [order])
+                else:
+                    self._refused(*orders[0])
+            self.trouble = None
+            self._host.stirred()
+            return
+
+    def _refused(self, execution: Execution, effect: Effect) -> None:
+        """The database does not take it."""
+        if isinstance(effect, Send):
+            execution.carried_out(effect, _sent(execution, effect, "refused by the database"))
+        else:
+            execution.carried_out(effect)
+
+    # -- each kind
+
+    async def _send(self, orders: Sequence[Order]) -> None:
+        sends = [(execution, effect) for execution, effect in orders if isinstance(effect, Send)]
+        answers = await self._store.deliver(
+            [
+                Delivery(
+                    effect.target or "", effect.name, effect.payload, _sender(execution, effect)
+                )
+                for execution, effect in sends
+            ]
+        )
+        for (execution, effect), answer in zip(sends, answers, strict=True):
+            refused = None
+            if answer.number is None:
+                refused = "ended" if answer.known else "unknown"
+            execution.carried_out(effect, _sent(execution, effect, refused))
+
+    async def _publish(self, orders: Sequence[Order]) -> None:
+        sends = [(execution, effect) for execution, effect in orders if isinstance(effect, Send)]
+        until = self._host.now() + KEEP_PUBLISHED_SECONDS * SECOND
+        await self._store.publish(
+            [
+                Publication(
+                    effect.name, effect.key or "", effect.payload, until, _sender(execution, effect)
+                )
+                for execution, effect in sends
+            ]
+        )
+        for execution, effect in sends:
+            execution.carried_out(effect, _sent(execution, effect, None))
+
+    async def _subscribe(self, orders: Sequence[Order]) -> None:
+        await self._store.subscribe(
+            [
+                Subscription(execution.key, effect.names, effect.key)
+                for execution, effect in orders
+                if isinstance(effect, Subscribe)
+            ]
+        )
+        for execution, effect in orders:
+            execution.carried_out(effect)
+
+    async def _look(self, orders: Sequence[Order]) -> None:
+        for execution, effect in orders:
+            assert isinstance(effect, LookForChildren)
+            found = await self._store.children(execution.key, effect.cmds)
+            missing = [cmd for cmd in effect.cmds if cmd not in found]
+            execution.carried_out(effect)
+            execution.children_missing(missing)
+
+    async def _follow(self, orders: Sequence[Order]) -> None:
+        for execution, effect in orders:
+            assert isinstance(effect, Follow)
+            name = follow_message(execution.key, effect.cmd)
+            order = Delivery(effect.run_id, name, b"", name, control=True)
+            (answer,) = await self._store.deliver([order])
+            if answer.number is None:
+                await self._report_end(execution, effect)
+            execution.carried_out(effect)
+
+    async def _report_end(self, execution: Execution, effect: Follow) -> None:
+        """It has ended already: its end comes as if it had been followed."""
+        ended = await self._store.finished([effect.run_id])
+        if effect.run_id not in ended:  # it was there a moment ago, and is not any more
+            execution.children_missing([effect.cmd])
+            return
+        _, last = ended[effect.run_id]
+        name = child_message(effect.cmd, last.type)
+        await self._store.deliver([Delivery(execution.id, name, last.data, f"~child:{effect.cmd}")])
+
+    async def _restart(self, orders: Sequence[Order]) -> None:
+        for execution, effect in orders:
+            assert isinstance(effect, RestartChild)
+            reason = f"restarted by run {execution.id}"
+            ended = encode_event(0, history.RunTerminated(self._host.now(), reason))
+            await self._store.restart(effect.run, ended, pack_cancel(reason))
+            execution.carried_out(effect)
+
+
+def _kind(effect: Effect) -> object:
+    """Orders of one kind go out together."""
+    return "publish" if isinstance(effect, Send) and effect.key is not None else type(effect)
+
+
+_WAYS: Mapping[object, Callable[[Messenger, Sequence[Order]], Any]] = {
+    Send: Messenger._send,  # noqa: SLF001  a table of its own methods
+    "publish": Messenger._publish,  # noqa: SLF001
+    Subscribe: Messenger._subscribe,  # noqa: SLF001
+    RestartChild: Messenger._restart,  # noqa: SLF001
+    Follow: Messenger._follow,  # noqa: SLF001
+    LookForChildren: Messenger._look,  # noqa: SLF001
+}
+
+
+def _sender(execution: Execution, effect: Send) -> str:
+    """The same for every try of one command, and for no other."""
+    return f"~sent:{execution.key}:{effect.cmd}"
+
+
+def _sent(execution: Execution, effect: Send, refused: str | None) -> history.Event:
+    return history.MessageSent(
+        execution.at(),
+        effect.cmd,
+        effect.name,
+        str(effect.site),
+        effect.target,
+        effect.key,
+        refused,
+    )
