@@ -65,6 +65,12 @@ def new(id: str, lane: Lane = LANE, data: bytes = b"\x01input", **more: Any) -> 
 BLOCKED = event(0, "Blocked")
 UNBLOCKED = event(0, "Unblocked")
 TERMINATED = event(0, "RunTerminated", b"\x01stop")
+CANCEL = b"\x01cancel"
+
+
+def ended(cmd: int) -> str:
+    """How a terminated child is told to its parent."""
+    return f"~child:{cmd}:{CODES['RunTerminated']}"
 
 
 @dataclass
