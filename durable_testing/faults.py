@@ -24,6 +24,8 @@ from durable.clock import Clock, SystemClock
 from durable.errors import StoreUnavailable
 from durable.model.lifecycle import RunStatus
 from durable.model.rows import (
+    Answer,
+    Answered,
     Claim,
     Commit,
     Committed,
@@ -35,10 +37,14 @@ from durable.model.rows import (
     Message,
     MigrationStep,
     NewRun,
+    Publication,
     Reaped,
     RunFilter,
     RunRow,
     Started,
+    Subscription,
+    WaitFilter,
+    WaitRow,
     WorkerInfo,
 )
 from durable.model.wire import EventRow
@@ -328,17 +334,13 @@ class FaultyStorage:
         """Pass on, with faults."""
         return await self._pass("start", self.inner.start, runs)
 
-    async def restart(self, run: NewRun, ended: EventRow) -> Started:
+    async def restart(self, run: NewRun, ended: EventRow, cancel: bytes) -> Started:
         """Pass on, with faults."""
-        return await self._pass("restart", self.inner.restart, run, ended)
+        return await self._pass("restart", self.inner.restart, run, ended, cancel)
 
     async def claim(self, worker: int, lanes: Sequence[int], limit: int) -> list[Claim]:
         """Pass on, with faults."""
         return await self._pass("claim", self.inner.claim, worker, lanes, limit)
-
-    async def next_due(self, lanes: Sequence[int]) -> int | None:
-        """Pass on, with faults."""
-        return await self._pass("next_due", self.inner.next_due, lanes)
 
     async def owned(self, worker: int) -> list[Held]:
         """Pass on, with faults."""
@@ -376,15 +378,39 @@ class FaultyStorage:
         """Pass on, with faults."""
         return await self._pass("probe", self.inner.probe, worker, keys, epochs)
 
+    async def children(self, parent: int, commands: Sequence[int]) -> dict[int, str]:
+        """Pass on, with faults."""
+        return await self._pass("children", self.inner.children, parent, commands)
+
     # -- messages
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
         """Pass on, with faults."""
         return await self._pass("deliver", self.inner.deliver, deliveries)
 
-    async def terminate(self, run_id: str, event: EventRow) -> RunStatus | None:
+    async def answer(self, answer: Answer) -> Answered:
         """Pass on, with faults."""
-        return await self._pass("terminate", self.inner.terminate, run_id, event)
+        return await self._pass("answer", self.inner.answer, answer)
+
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
+        """Pass on, with faults."""
+        return await self._pass("publish", self.inner.publish, publications)
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Pass on, with faults."""
+        await self._pass("subscribe", self.inner.subscribe, subscriptions)
+
+    async def pause(self, run_id: str, event: EventRow) -> RunStatus | None:
+        """Pass on, with faults."""
+        return await self._pass("pause", self.inner.pause, run_id, event)
+
+    async def resume(self, run_id: str, event: EventRow) -> RunStatus | None:
+        """Pass on, with faults."""
+        return await self._pass("resume", self.inner.resume, run_id, event)
+
+    async def terminate(self, run_id: str, event: EventRow, cancel: bytes) -> RunStatus | None:
+        """Pass on, with faults."""
+        return await self._pass("terminate", self.inner.terminate, run_id, event, cancel)
 
     async def unblock(self, lanes: Sequence[int], codes: Sequence[str], event: EventRow) -> int:
         """Pass on, with faults."""
@@ -407,6 +433,22 @@ class FaultyStorage:
     async def history(self, run_id: str, after: int, limit: int) -> list[EventRow] | None:
         """Pass on, with faults."""
         return await self._pass("history", self.inner.history, run_id, after, limit)
+
+    async def waits(self, where: WaitFilter) -> list[WaitRow]:
+        """Pass on, with faults."""
+        return await self._pass("waits", self.inner.waits, where)
+
+    async def states(self, run_ids: Sequence[str]) -> dict[str, dict[str, EventRow]]:
+        """Pass on, with faults."""
+        return await self._pass("states", self.inner.states, run_ids)
+
+    async def newest(self, run_id: str, type: int, name: str) -> EventRow | None:
+        """Pass on, with faults."""
+        return await self._pass("newest", self.inner.newest, run_id, type, name)
+
+    async def replies(self, asked: Sequence[tuple[str, int]]) -> dict[tuple[str, int], EventRow]:
+        """Pass on, with faults."""
+        return await self._pass("replies", self.inner.replies, asked)
 
     async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
         """Pass on, with faults."""

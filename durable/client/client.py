@@ -28,6 +28,7 @@ from durable.errors import (
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import RunStarted, RunTerminated
 from durable.model.lifecycle import FINAL, OPEN, RunStatus
+from durable.model.messages import pack_cancel
 from durable.model.payload import ANY
 from durable.model.records import HistoryEvent, Listing, Page, Run, RunDetail
 from durable.model.rows import Lane, MigrationStep, NewRun, RunFilter, RunRow, Started
@@ -229,7 +230,8 @@ class Client:
         if on_conflict == "restart":
             reason = f"restarted under the id {run_id}"
             ended = encode_event(0, RunTerminated(run.started.at, reason))
-            answer = await patiently(self.clock, lambda: self.storage.restart(run, ended))
+            cancel = pack_cancel(reason)
+            answer = await patiently(self.clock, lambda: self.storage.restart(run, ended, cancel))
         else:
             answer = await self._starter.start(run)
         self._settle(run, answer, on_conflict)

@@ -26,6 +26,11 @@ _msgpack: Any = msgpack
 """msgpack, which ships no types."""
 
 
+def is_control(name: str) -> bool:
+    """Whether a run that sends this to another one wants it read before that one ends (see `Delivery.control`)."""
+    return name == CANCEL or name.startswith("~follow:")
+
+
 def child_message(cmd: int, event_type: int) -> str:
     """How a child's end is told to its parent: the data is that of its last history event."""
     return f"~child:{cmd}:{event_type}"

@@ -67,21 +67,24 @@ begin
      order by o.ord;
 end $fn$;
 
--- A commit in full. Per run, all or nothing: events (h_), messages to other runs (m_), children (c_),
--- and what becomes of it: kept (0), parked (1) or finished (2).
+-- A commit in full. Per run, all or nothing: events (h_), messages to other runs (m_, to a key or to an
+-- id), children (c_), waits that others can find (w_new, JSON, of the runs in w_run) and waits that are
+-- over (e_), and what becomes of it: kept (0), parked (1) or finished (2). `p_first` may be empty: no
+-- generation begins. The end of a run ends its waits; that costs one look at a flag where there are none.
 -- Codes: 0 applied, 1 busy (its row, or a target's, is locked), 2 lost, 3 still mine but of other
 -- length, 9 the lease is gone. With `p_wait`, locked rows are waited for, up to the lock timeout.
 create function {schema}.commit(
     p_worker bigint, p_now timestamptz, p_wait boolean,
     p_key bigint[], p_epoch bigint[], p_seq bigint[], p_new bigint[], p_consumed bigint[],
     p_act smallint[], p_hold smallint[], p_wake timestamptz[],
-    p_status text[], p_blocked_by text[], p_waiting_for text[],
+    p_status text[], p_blocked_by text[], p_waiting_for text[], p_first bigint[],
     h_key bigint[], h_seq bigint[], h_at timestamptz[], h_cmd integer[], h_type smallint[],
     h_name text[], h_data bytea[],
-    m_from bigint[], m_to bigint[], m_name text[], m_data bytea[],
+    m_from bigint[], m_to bigint[], m_id text[], m_name text[], m_data bytea[],
     c_parent bigint[], c_cmd integer[], c_id text[], c_lane integer[], c_priority smallint[],
-    c_not_before timestamptz[], c_deadline timestamptz[], c_tags text[],
-    c_at timestamptz[], c_type smallint[], c_name text[], c_data bytea[])
+    c_not_before timestamptz[], c_deadline timestamptz[], c_tags text[], c_abandoned smallint[],
+    c_at timestamptz[], c_type smallint[], c_name text[], c_data bytea[],
+    w_run bigint[], w_new text, e_run bigint[], e_cmd integer[])
     returns table (code smallint, seq bigint, inbox_head bigint, children text[])
     language plpgsql
     set jit = off set lock_timeout = '2s' set enable_nestloop = off set enable_seqscan = off
@@ -90,7 +93,8 @@ as $fn$
 #variable_conflict use_column
 declare
     v_now   timestamptz := coalesce(p_now, clock_timestamp());
-    v_keys  bigint[] := p_key || m_to;
+    v_to    bigint[] := m_to;
+    v_keys  bigint[];
     v_ended text[] := array['completed', 'failed', 'cancelled', 'terminated', 'compensated',
                             'compensation_failed'];
 begin
@@ -99,6 +103,12 @@ begin
         return query select 9::smallint, 0::bigint, 0::bigint, null::text[] from unnest(p_key);
         return;
     end if;
+    if cardinality(m_id) > 0 then
+        select array_agg(coalesce(m.dst, r.key) order by m.ord) into v_to
+          from unnest(m_to, m_id) with ordinality as m(dst, id, ord)
+          left join {schema}.runs r on r.id = m.id and r.id = any(m_id);
+    end if;
+    v_keys := p_key || v_to;
     if not p_wait then
         -- All that can still wait is the id of a child that somebody else is inserting.
         perform set_config('lock_timeout', '250ms', true);
@@ -108,11 +118,14 @@ begin
     return query
     with own as materialized (
         select * from unnest(p_key, p_epoch, p_seq, p_new, p_consumed, p_act, p_hold, p_wake,
-                             p_status, p_blocked_by, p_waiting_for)
+                             p_status, p_blocked_by, p_waiting_for, p_first)
             with ordinality as o(key, epoch, seq, new, consumed, act, hold, wake,
-                                 status, blocked_by, waiting_for, ord)),
+                                 status, blocked_by, waiting_for, first, ord)),
     sent as materialized (
-        select * from unnest(m_from, m_to, m_name, m_data) with ordinality as m(src, dst, name, data, ord)),
+        select m.*, m.name = '~cancel' or left(m.name, 8) = '~follow:' as control
+          -- Whoever follows a run, or cancels it, must be heard before it ends.
+          from unnest(m_from, v_to, m_id, m_name, m_data) with ordinality
+               as m(src, dst, id, name, data, ord)),
     locked as materialized (
         select r.key, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status
           from {schema}.runs r
@@ -127,17 +140,27 @@ begin
            -- A run must not end before it has seen what was said to be seen (a cancel).
            and not (o.act = 2 and coalesce(l.control_head, 0) > o.consumed)),
     mail as materialized (
-        select m.dst, m.name, m.data, row_number() over (partition by m.dst order by m.ord) as nth
+        select m.dst, m.name, m.data, m.control, row_number() over (partition by m.dst order by m.ord) as nth
           from sent m join ok on ok.key = m.src join locked l on l.key = m.dst
          where l.status <> all(v_ended)),
+    -- By id, to a child that this very statement starts: it finds them in its first row.
+    letters as materialized (
+        select m.id, m.name, m.data, m.control, row_number() over (partition by m.id order by m.ord) as nth
+          from sent m join ok on ok.key = m.src where m.dst is null and m.id is not null),
     change as (
         select coalesce(ok.key, t.dst) as key, ok.key is not null as mine, ok.new, ok.consumed, ok.act,
-               ok.hold, ok.wake, ok.status, ok.blocked_by, ok.waiting_for, coalesce(t.cnt, 0) as cnt
-          from ok full join (select dst, count(*) as cnt from mail group by dst) t on t.dst = ok.key),
+               ok.hold, ok.wake, ok.status, ok.blocked_by, ok.waiting_for, ok.first, t.control,
+               -- Nothing reaches a run that ends in this very statement.
+               case when ok.act = 2 then 0 else coalesce(t.cnt, 0) end as cnt
+          from ok full join (select dst, count(*) as cnt, max(nth) filter (where control) as control
+                               from mail group by dst) t on t.dst = ok.key),
     done as (
         update {schema}.runs r
            set inbox_head = r.inbox_head + c.cnt,
+               control_head = coalesce(r.inbox_head + c.control, r.control_head),
                seq = case when c.mine then c.new else r.seq end,
+               first_seq = coalesce(c.first, r.first_seq),
+               has_waits = r.has_waits or (c.mine and r.key = any(w_run)),
                consumed = case when c.mine then c.consumed else r.consumed end,
                -- Whoever lets go without having written anything leaves the loss to the next owner's history.
                lost_owner = case when c.mine and c.new > r.seq then null else r.lost_owner end,
@@ -156,19 +179,23 @@ begin
                                else c.wake end
           from change c
          where r.key = c.key and r.key = any(v_keys)
-        returning r.key, r.inbox_head, c.mine, c.cnt),
+        returning r.key, r.inbox_head, c.mine, c.cnt, c.act = 2 and r.has_waits as over),
     born as materialized (
         select distinct on (c.id) c.* from unnest(c_parent, c_cmd, c_id, c_lane, c_priority, c_not_before,
-                                                  c_deadline, c_tags, c_at, c_type, c_name, c_data)
-            as c(parent, cmd, id, lane, priority, not_before, deadline, tags, at, type, name, data)
+                                                  c_deadline, c_tags, c_abandoned, c_at, c_type, c_name,
+                                                  c_data)
+            as c(parent, cmd, id, lane, priority, not_before, deadline, tags, abandoned, at, type, name, data)
           join ok on ok.key = c.parent
          order by c.id, c.parent, c.cmd),
     started as (
         insert into {schema}.runs (id, lane, priority, seq, created_at, ready_at, not_before, deadline,
-                                   tags, parent_key, parent_cmd)
+                                   tags, parent_key, parent_cmd, abandoned, inbox_head, control_head)
         select b.id, b.lane, b.priority, 1, v_now, coalesce(b.not_before, v_now), b.not_before, b.deadline,
-               b.tags::jsonb, b.parent, b.cmd
-          from born b order by b.id
+               b.tags::jsonb, b.parent, b.cmd, b.abandoned = 1, coalesce(t.cnt, 0), t.control
+          from born b
+          left join (select id, count(*) as cnt, max(nth) filter (where control) as control
+                       from letters group by id) t on t.id = b.id
+         order by b.id
         on conflict (id) do nothing
         returning key, id, parent_key),
     written as (
@@ -183,7 +210,29 @@ begin
     posted as (
         insert into {schema}.inbox (run_key, n, name, data)
         select m.dst, d.inbox_head - d.cnt + m.nth, m.name, m.data
-          from mail m join done d on d.key = m.dst),
+          from mail m join done d on d.key = m.dst where d.cnt > 0
+        union all
+        select s.key, t.nth, t.name, t.data from letters t join started s on s.id = t.id),
+    asking as (
+        insert into {schema}.waits as o (run_key, cmd, kind, names, key, due, recipients, seq)
+        select w.run, w.cmd, w.kind, w.names, w.key,
+               'epoch'::timestamptz + w.due * interval '1 microsecond', w.recipients, w.seq
+          from json_to_recordset(w_new::json)
+               as w(run bigint, cmd integer, kind smallint, names text[], key text, due bigint,
+                    recipients text[], seq bigint)
+          join ok on ok.key = w.run
+        on conflict (run_key, cmd) do update
+           set kind = excluded.kind, names = excluded.names, key = excluded.key, due = excluded.due,
+               recipients = excluded.recipients, seq = excluded.seq,
+               answered_by = null, answered_at = null),
+    asked as (
+        delete from {schema}.waits w using unnest(e_run, e_cmd) as e(run, cmd) join ok on ok.key = e.run
+         where w.run_key = any(e_run) and w.run_key = e.run and w.cmd = e.cmd),
+    over as (
+        delete from {schema}.waits w using done d
+         where w.run_key = any(p_key) and w.run_key = d.key and d.over
+           -- Decided once: without it every end would probe the index.
+           and exists (select 1 from done x where x.over)),
     eaten as (
         delete from {schema}.inbox i using ok
          where i.run_key = any(p_key) and i.run_key = ok.key and i.n <= ok.consumed
@@ -212,7 +261,8 @@ end $fn$;
 -- A claimed run looks due again after 10 s: a claim whose answer was lost is found by its owner then.
 create function {schema}.claim(p_worker bigint, p_now timestamptz, p_lanes integer[], p_limit integer)
     returns table (key bigint, id text, lane integer, epoch bigint, seq bigint, consumed bigint,
-                   inbox_head bigint, status text, now timestamptz, lost_owner bigint, recoveries integer)
+                   inbox_head bigint, status text, now timestamptz, lost_owner bigint, recoveries integer,
+                   first_seq bigint)
     language plpgsql
     set jit = off set lock_timeout = '2s' set enable_seqscan = off set enable_hashjoin = off
     set enable_mergejoin = off set plan_cache_mode = force_generic_plan
@@ -266,31 +316,9 @@ begin
      where r.key = any(v_keys) and coalesce(r.owner, 0) = 0 and r.hold = 0
     returning r.key, r.id, r.lane, r.epoch, r.seq, r.consumed, r.inbox_head, r.status, r.lost_owner,
               -- In a row, without progress: what was written since makes it none.
-              case when r.seq > coalesce(r.recovered_seq, 0) then 0 else r.recoveries end as recoveries)
+              case when r.seq > coalesce(r.recovered_seq, 0) then 0 else r.recoveries end as recoveries,
+              r.first_seq)
     select t.key, t.id, t.lane, t.epoch, t.seq, t.consumed, t.inbox_head, t.status, v_now,
-           t.lost_owner, t.recoveries
+           t.lost_owner, t.recoveries, t.first_seq
       from taken t order by array_position(v_keys, t.key);
-end $fn$;
-
--- When the next unowned run of these lanes falls due.
-create function {schema}.next_due(p_lanes integer[]) returns timestamptz
-    language plpgsql stable
-    set jit = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
-as $fn$
-begin
-    return (
-    with recursive probe(lane, priority, ready_at) as (
-        select l, h.priority, h.ready_at
-          from unnest(p_lanes) l cross join lateral (
-               select r.priority, r.ready_at from {schema}.runs r
-                where r.lane = l and r.owner is null and r.ready_at is not null and r.hold = 0
-                order by r.priority desc, r.ready_at limit 1) h
-        union all
-        select p.lane, h.priority, h.ready_at
-          from probe p cross join lateral (
-               select r.priority, r.ready_at from {schema}.runs r
-                where r.lane = p.lane and r.priority < p.priority
-                  and r.owner is null and r.ready_at is not null and r.hold = 0
-                order by r.priority desc, r.ready_at limit 1) h)
-    select min(ready_at) from probe);
 end $fn$;

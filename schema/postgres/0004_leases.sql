@@ -44,6 +44,7 @@ end $fn$;
 
 -- Free the runs of expired workers (if `p_expired`), of `p_gone`, and of owners that have no lease at all. A run that
 -- was recovered more than `p_max` times without progress is blocked, and its history says so (h_).
+-- It also sweeps out publications whose time is over.
 create function {schema}.reap(
     p_now timestamptz, p_expired boolean, p_gone bigint[], p_max integer,
     h_at timestamptz, h_cmd integer, h_type smallint, h_name text, h_data bytea)
@@ -93,6 +94,7 @@ begin
         blocked := 0;
         return next;
     end if;
+    perform {schema}.forget(v_now, 1000);
 end $fn$;
 
 -- Give back what the worker owns and end its lease. The lease goes first, so that its own commits and

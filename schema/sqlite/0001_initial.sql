@@ -59,6 +59,7 @@ CREATE TABLE [runs] (
     seq           INTEGER NOT NULL DEFAULT 1,   -- length of the history
     first_seq     INTEGER NOT NULL DEFAULT 1,   -- event that began the current generation
     inbox_head    INTEGER NOT NULL DEFAULT 0,   -- number of the newest message
+    control_head  INTEGER NOT NULL DEFAULT 0,   -- number of the newest message that must be seen before the end
     consumed      INTEGER NOT NULL DEFAULT 0,   -- number of the newest message that is in the history
     ready_at      INTEGER,                      -- unowned: claim it then; owned: its owner looks again
     not_before    INTEGER,                      -- no claim before, whatever arrives
@@ -71,6 +72,8 @@ CREATE TABLE [runs] (
     tags          TEXT,                         -- JSON object of strings
     parent_key    INTEGER,
     parent_cmd    INTEGER,
+    abandoned     INTEGER NOT NULL DEFAULT 0,   -- 1: a child that goes on when its parent ends
+    has_waits     INTEGER NOT NULL DEFAULT 0,   -- 1: [waits] may hold something of it
     retried_from  TEXT,                         -- id of the run that was restarted under this id
     created_at    INTEGER NOT NULL,
     started_at    INTEGER,
@@ -81,7 +84,7 @@ CREATE TABLE [runs] (
 CREATE INDEX [runs_ready] ON [runs] (lane, priority DESC, ready_at)
     WHERE owner IS NULL AND ready_at IS NOT NULL AND hold = 0;
 CREATE INDEX [runs_owned] ON [runs] (owner, ready_at) WHERE owner IS NOT NULL;
-CREATE INDEX [runs_parent] ON [runs] (parent_key) WHERE parent_key IS NOT NULL;
+CREATE INDEX [runs_parent] ON [runs] (parent_key, parent_cmd) WHERE parent_key IS NOT NULL;
 CREATE INDEX [runs_blocked] ON [runs] (lane) WHERE hold = 2;
 CREATE INDEX [runs_finished] ON [runs] (status) WHERE finished_at IS NOT NULL;
 
@@ -96,6 +99,11 @@ CREATE TABLE [history] (
     PRIMARY KEY (run_key, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- Three rare types that are looked for by what they say: followers (53) and published state (60) by name,
+-- answers to requests (43) by the request's number. A plain step is in neither index.
+CREATE INDEX [history_named] ON [history] (run_key, type, name, seq) WHERE type IN (53, 60);
+CREATE INDEX [history_replies] ON [history] (run_key, cmd) WHERE type = 43;
+
 CREATE TABLE [inbox] (
     run_key INTEGER NOT NULL,
     n       INTEGER NOT NULL,
@@ -104,7 +112,7 @@ CREATE TABLE [inbox] (
     PRIMARY KEY (run_key, n)
 ) STRICT, WITHOUT ROWID;
 
--- Messages that must not be taken twice, for as long as the run is kept.
+-- Messages that must not be taken twice, for as long as the run is kept. Keys of durable's own begin with ~.
 CREATE TABLE [inbox_keys] (
     run_key INTEGER NOT NULL,
     key     TEXT    NOT NULL,

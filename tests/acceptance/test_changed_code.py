@@ -186,7 +186,9 @@ async def test_terminated_runs_say_so(client: Client) -> None:
     from durable.model.wire import encode_event
 
     handle = await client.start("elsewhere")
-    await client.storage.terminate(handle.id, encode_event(0, Ended(client.clock.now(), "enough")))
+    await client.storage.terminate(
+        handle.id, encode_event(0, Ended(client.clock.now(), "enough")), b""
+    )
     with pytest.raises(RunTerminated, match="enough") as caught:
         await handle.result(timeout=10)
     assert caught.value.reason == "enough"

@@ -200,7 +200,7 @@ class Campaign:
                 if self.started and self.sending:
                     victim = f"run-{luck.randrange(self.started)}"
                     with contextlib.suppress(StoreUnavailable):
-                        status = await store.terminate(victim, end)
+                        status = await store.terminate(victim, end, b"\x01")
                         self.ledger.counts["terminated"] += status == "terminated"
 
     async def _user(self) -> None:

@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from durable.model.rows import Act, Commit, Delivery, Lane, NewRun
+from durable.model.rows import (
+    Act,
+    Commit,
+    Delivery,
+    Lane,
+    NewRun,
+    NewWait,
+    Publication,
+    Subscription,
+)
 from durable.model.wire import EventRow
 from durable.storage.postgres.arrays import (
     PG_EPOCH,
@@ -41,7 +50,7 @@ def append_arrays(batch: Sequence[Commit]) -> list[Packed]:
     return [*_guards(batch), *_events(batch)]
 
 
-def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed]:
+def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed | str | None]:
     """Of the full statement."""
     statuses = [None if c.status in _UNDER_HOLD else c.status for c in batch]
     return [
@@ -52,10 +61,18 @@ def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed]:
         texts(statuses),
         texts([c.blocked_by for c in batch]),
         texts([c.waiting_for if c.act is Act.PARK else None for c in batch]),
+        _first_seqs(batch),
         *_events(batch),
         *_messages(batch),
         *_children(batch, lanes),
+        *_waits(batch),
     ]
+
+
+def _first_seqs(batch: Sequence[Commit]) -> Packed:
+    """Empty in all but few batches: the statement takes missing ones for null."""
+    found = [c.first_seq for c in batch]
+    return optional_int8s(found if any(found) else ())
 
 
 def _guards(batch: Sequence[Commit]) -> list[Packed]:
@@ -84,9 +101,11 @@ def _events(batch: Sequence[Commit]) -> list[Packed]:
 
 def _messages(batch: Sequence[Commit]) -> list[Packed]:
     sent = [(c.key, m) for c in batch for m in c.messages]
+    ids = [m.to if isinstance(m.to, str) else None for _, m in sent]
     return [
         int8s([key for key, _ in sent]),
-        int8s([m.to for _, m in sent]),
+        optional_int8s([None if isinstance(m.to, str) else m.to for _, m in sent]),
+        long_texts(ids if any(ids) else ()),
         texts([m.name for _, m in sent]),
         byteas([m.data for _, m in sent]),
     ]
@@ -103,6 +122,39 @@ def _children(batch: Sequence[Commit], lanes: Lanes) -> list[Packed]:
     ]
 
 
+def _waits(batch: Sequence[Commit]) -> list[Packed | str | None]:
+    """Waits are few: as JSON, since arrays of PostgreSQL cannot hold lists of different lengths."""
+    begun = [(c.key, wait) for c in batch if c.waits for wait in _open_waits(c)]
+    ended = [(c.key, cmd) for c in batch if c.ended_waits for cmd in c.ended_waits]
+    return [
+        int8s([key for key, _ in begun]),
+        json.dumps([_wait(key, wait) for key, wait in begun]) if begun else None,
+        int8s([key for key, _ in ended]),
+        int4s([cmd for _, cmd in ended]),
+    ]
+
+
+def _open_waits(commit: Commit) -> Sequence[NewWait]:
+    """Those that outlive the commit; of several under one command the last."""
+    if commit.act is Act.FINISH:
+        return ()
+    waits = {wait.cmd: wait for wait in commit.waits if wait.cmd not in commit.ended_waits}
+    return list(waits.values())
+
+
+def _wait(key: int, wait: NewWait) -> dict[str, Any]:
+    return {
+        "run": key,
+        "cmd": wait.cmd,
+        "kind": wait.kind,
+        "names": list(wait.names),
+        "key": wait.key,
+        "due": wait.due,
+        "recipients": list(wait.to),
+        "seq": wait.seq,
+    }
+
+
 def _plans(runs: Sequence[NewRun], lanes: Lanes) -> list[Packed]:
     return [
         long_texts([run.id for run in runs]),
@@ -111,6 +163,7 @@ def _plans(runs: Sequence[NewRun], lanes: Lanes) -> list[Packed]:
         optional_times([run.not_before for run in runs]),
         optional_times([run.deadline for run in runs]),
         long_texts([_json(run.tags) for run in runs]),
+        int2s([run.abandoned for run in runs]),
     ]
 
 
@@ -150,12 +203,39 @@ def delivery_arrays(deliveries: Sequence[Delivery]) -> list[Packed]:
         texts([d.name for d in deliveries]),
         byteas([d.data for d in deliveries]),
         long_texts([d.idempotency_key for d in deliveries]),
+        int2s([d.control for d in deliveries]),
+    ]
+
+
+def publication_arrays(publications: Sequence[Publication]) -> list[Packed]:
+    """Of `publish`."""
+    return [
+        texts([p.name for p in publications]),
+        long_texts([p.key for p in publications]),
+        byteas([p.data for p in publications]),
+        times([p.until for p in publications]),
+        long_texts([p.idempotency_key for p in publications]),
+    ]
+
+
+def subscription_arrays(subscriptions: Sequence[Subscription]) -> list[Packed]:
+    """Of `subscribe`: one row for each name."""
+    rows = [(s.run, s.key, name) for s in subscriptions for name in s.names]
+    return [
+        int8s([run for run, _, _ in rows]),
+        long_texts([key for _, key, _ in rows]),
+        texts([name for _, _, name in rows]),
     ]
 
 
 def event_scalars(event: EventRow) -> list[Any]:
     """One event that the store numbers: at, cmd, type, name, data."""
     return [time(event.at), event.cmd, event.type, event.name, event.data]
+
+
+def order_scalars(event: EventRow) -> list[Any]:
+    """The same of an event that answers no command."""
+    return [time(event.at), event.type, event.name, event.data]
 
 
 def event_row(row: Sequence[Any]) -> EventRow:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from durable.errors import StoreUnavailable
 from durable.model.rows import Claim, Held, Lane, Message, NewRun, Started
 from durable.model.wire import EventRow
-from durable.storage.postgres.arrays import PG_EPOCH, int4s, int8s, long_texts, micros, time
-from durable.storage.postgres.batches import event_row, start_arrays
+from durable.storage.postgres.arrays import PG_EPOCH, int4s, int8s, long_texts
+from durable.storage.postgres.batches import event_row, order_scalars, start_arrays
 from durable.storage.postgres.database import Database
 from durable.storage.postgres.link import Row
 
@@ -58,10 +58,10 @@ class Claims(Database):
             if answers[place] is None:
                 answers[place] = found.get(run.id)
 
-    async def restart(self, run: NewRun, ended: EventRow) -> Started:
+    async def restart(self, run: NewRun, ended: EventRow, cancel: bytes) -> Started:
         """Start `run`; an older run of that id is terminated and renamed first."""
         lanes = await self._number([run.lane])
-        event = [time(ended.at), ended.type, ended.name, ended.data]
+        event = [*order_scalars(ended), cancel]
         parameters = [self._now(), *start_arrays([run], lanes), *event]
         [(key, owned)] = await self._working.ask(self._sql.restart, parameters)
         return _fresh(key, run, owned)
@@ -70,11 +70,6 @@ class Claims(Database):
         """Take up to `limit` due runs, by priority, then age."""
         parameters = [worker, self._now(), int4s(lanes), limit]
         return [_claim(row) for row in await self._working.ask(self._sql.claim, parameters)]
-
-    async def next_due(self, lanes: Sequence[int]) -> int | None:
-        """When the next unowned run of these lanes falls due."""
-        [(due,)] = await self._working.ask(self._sql.next_due, [int4s(lanes)])
-        return micros(due)
 
     async def owned(self, worker: int) -> list[Held]:
         """Runs of this worker that are due for a look."""
@@ -106,16 +101,19 @@ class Claims(Database):
         arrays = [int8s([key for key, _ in runs]), int8s([consumed for _, consumed in runs])]
         return [Message(*row) for row in await self._working.ask(self._sql.inbox, arrays)]
 
+    async def children(self, parent: int, commands: Sequence[int]) -> dict[int, str]:
+        """Of these commands of a run those whose child exists, with the child's id."""
+        return dict(await self._working.ask(self._sql.children, [parent, int4s(commands)]))
+
 
 def _fresh(key: int, run: NewRun, owned: bool) -> Started:
     return Started(key, run.id, True, owned, "running" if owned else "pending", run.lane)
 
 
 def _claim(row: Row) -> Claim:
-    key, run_id, lane, epoch, seq, consumed, head, status, now, lost, recoveries = row
-    return Claim(
-        key, run_id, lane, epoch, seq, consumed, head, status, now + PG_EPOCH, lost, recoveries
-    )
+    key, run_id, lane, epoch, seq, consumed, head, status, now, lost, recoveries, first = row
+    at = now + PG_EPOCH
+    return Claim(key, run_id, lane, epoch, seq, first, consumed, head, status, at, lost, recoveries)
 
 
 def _existing(row: Row) -> Started:

@@ -1,4 +1,4 @@
-"""What comes to runs from outside: messages, terminations, releases."""
+"""What comes to runs from outside: messages, answers, publications, and orders that are carried out at once."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from typing import cast
 
 from durable.model.lifecycle import RunStatus
-from durable.model.rows import Delivered, Delivery
+from durable.model.rows import Answer, Answered, Delivered, Delivery, Publication, Subscription
 from durable.model.wire import EventRow
-from durable.storage.postgres.arrays import int4s, texts, time
-from durable.storage.postgres.batches import delivery_arrays, event_scalars
+from durable.storage.postgres.arrays import int4s, micros, texts, time
+from durable.storage.postgres.batches import (
+    delivery_arrays,
+    event_scalars,
+    order_scalars,
+    publication_arrays,
+    subscription_arrays,
+)
 from durable.storage.postgres.database import Database
 
 
@@ -23,10 +29,44 @@ class Messages(Database):
         parameters = [self._now(), *delivery_arrays(deliveries)]
         return [Delivered(*row) for row in await self._working.ask(self._sql.deliver, parameters)]
 
-    async def terminate(self, run_id: str, event: EventRow) -> RunStatus | None:
+    async def answer(self, answer: Answer) -> Answered:
+        """Give a run the input that its open wait asks for: the first one is taken."""
+        message = [answer.name, answer.data, answer.token, answer.by, time(answer.at)]
+        parameters = [self._now(), answer.run_id, answer.cmd, *message]
+        [row] = await self._working.ask(self._sql.answer, parameters)
+        accepted, pending, by, at = row
+        return Answered(accepted, pending, by, micros(at))
+
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
+        """Keep each publication, and put it into the inbox of every open run that waits for it."""
+        if not publications:
+            return []
+        parameters = [self._now(), *publication_arrays(publications)]
+        return [reached for (reached,) in await self._working.ask(self._sql.publish, parameters)]
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Put what is kept for these waits, and what their runs have not had yet, into their inboxes."""
+        if subscriptions:
+            parameters = [self._now(), *subscription_arrays(subscriptions)]
+            await self._working.ask(self._sql.subscribe, parameters)
+
+    async def pause(self, run_id: str, event: EventRow) -> RunStatus | None:
+        """Hold a run; the status that it has now."""
+        return await self._order(self._sql.pause, run_id, event)
+
+    async def resume(self, run_id: str, event: EventRow) -> RunStatus | None:
+        """Lift the hold of a paused run; the status that it has now."""
+        return await self._order(self._sql.resume, run_id, event)
+
+    async def terminate(self, run_id: str, event: EventRow, cancel: bytes) -> RunStatus | None:
         """End a run at once; `event` is its last."""
-        parameters = [self._now(), run_id, time(event.at), event.type, event.name, event.data]
-        [(status,)] = await self._working.ask(self._sql.terminate, parameters)
+        return await self._order(self._sql.terminate, run_id, event, cancel)
+
+    async def _order(
+        self, statement: str, run_id: str, event: EventRow, *more: bytes
+    ) -> RunStatus | None:
+        parameters = [self._now(), run_id, *order_scalars(event), *more]
+        [(status,)] = await self._working.ask(statement, parameters)
         return cast("RunStatus | None", status)
 
     async def unblock(self, lanes: Sequence[int], codes: Sequence[str], event: EventRow) -> int:

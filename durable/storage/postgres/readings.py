@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from durable.model.lifecycle import RunStatus
-from durable.model.rows import RunFilter, RunRow
+from durable.model.rows import RunFilter, RunRow, WaitFilter, WaitKind, WaitRow
 from durable.model.wire import EventRow
-from durable.storage.postgres.arrays import PG_EPOCH, long_texts, micros, texts, time
+from durable.storage.postgres.arrays import PG_EPOCH, int2s, int4s, long_texts, micros, texts, time
 from durable.storage.postgres.batches import event_row, event_rows
 from durable.storage.postgres.database import Database
 from durable.storage.postgres.link import Row
@@ -27,7 +27,7 @@ class Readings(Database):
 
     async def runs(self, where: RunFilter) -> list[RunRow]:
         """One page of runs, newest first, with first and last events."""
-        condition, parameters = _conditions(where)
+        condition, parameters = _conditions(where, self._sql.key_of)
         if where.after is not None:
             condition += " and r.key < %b"
             parameters.append(where.after)
@@ -38,7 +38,7 @@ class Readings(Database):
 
     async def count(self, where: RunFilter) -> dict[RunStatus, int]:
         """How many runs there are by status; paging is ignored."""
-        condition, parameters = _conditions(where)
+        condition, parameters = _conditions(where, self._sql.key_of)
         query = f"{self._sql.count} where {condition} group by 1"
         # The one query that may well read a whole table, so not on the connection of the others.
         return dict(await self._second.ask(query, parameters))
@@ -50,18 +50,78 @@ class Readings(Database):
             return None
         return event_rows(await self._working.ask(self._sql.history, [keys[0][0], after, limit]))
 
+    async def waits(self, where: WaitFilter) -> list[WaitRow]:
+        """One page of open waits, oldest first."""
+        condition, parameters = _wait_conditions(where, self._sql.key_of)
+        query = self._sql.waits.replace("{where}", condition)
+        kinds = int2s(sorted(set(where.kinds)))
+        rows = await self._second.ask(query, [kinds, *parameters, where.limit, where.limit])
+        return [_wait(row) for row in rows]
+
+    async def states(self, run_ids: Sequence[str]) -> dict[str, dict[str, EventRow]]:
+        """Per run the newest `StateSet` event of each name."""
+        states: dict[str, dict[str, EventRow]] = {}
+        for run_id, *event in await self._working.ask(self._sql.states, [long_texts(run_ids)]):
+            row = event_row(event)
+            states.setdefault(run_id, {})[row.name or ""] = row
+        return states
+
+    async def newest(self, run_id: str, type: int, name: str) -> EventRow | None:
+        """The newest event of this type and name in a run's history."""
+        # The type as it stands: no plan for any type could use the index of a few.
+        query = self._sql.newest.replace("{type}", str(int(type)))
+        rows = await self._working.ask(query, [run_id, name])
+        return event_row(rows[0]) if rows else None
+
+    async def replies(self, asked: Sequence[tuple[str, int]]) -> dict[tuple[str, int], EventRow]:
+        """Of these requests those that were answered."""
+        arrays = [long_texts([run_id for run_id, _ in asked]), int4s([n for _, n in asked])]
+        rows = await self._working.ask(self._sql.replies, arrays)
+        answers = [(row[0], event_row(row[1:])) for row in rows]
+        return {(run_id, event.cmd or 0): event for run_id, event in answers}
+
     async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
         """Of these runs the ones that have ended, with their last event."""
         rows = await self._working.ask(self._sql.finished, [long_texts(run_ids)])
         return {row[0]: (row[1], event_row(row[2:])) for row in rows}
 
 
-def _conditions(where: RunFilter) -> tuple[str, list[Any]]:
+def _wait_conditions(where: WaitFilter, key_of: str) -> tuple[str, list[Any]]:
+    found = [
+        (f"w.run_key = ({key_of})", where.run_id),
+        ("l.workflow = %b", where.workflow),
+        ("w.key = %b", where.key),
+        ("w.names @> array[%b::text]", where.name),
+        ("w.recipients @> array[%b::text]", where.to),
+        ("w.due < %b", time(where.due_before)),
+        ("w.place > %b", where.after),
+    ]
+    pieces = [piece for piece, value in found if value is not None]
+    return " and ".join(pieces) or "true", [value for _, value in found if value is not None]
+
+
+def _wait(row: Row) -> WaitRow:
+    place, run_id, workflow, cmd, kind, names, key, due, recipients = row[:9]
+    return WaitRow(
+        place=place,
+        run_id=run_id,
+        workflow=workflow,
+        cmd=cmd,
+        kind=WaitKind(kind),
+        names=tuple(names),
+        key=key,
+        due=micros(due),
+        to=tuple(recipients),
+        event=event_row(row[9:15]),
+    )
+
+
+def _conditions(where: RunFilter, key_of: str) -> tuple[str, list[Any]]:
     """What `where` asks for, as fixed pieces of SQL and their parameters."""
     found = [
         ("l.workflow = %b", where.workflow),
         ("l.queue = %b", where.queue),
-        ("p.id = %b", where.parent_id),
+        (f"r.parent_key = ({key_of})", where.parent_id),
         ("r.tags @> %b::text::jsonb", json.dumps(dict(where.tags)) if where.tags else None),
         ("r.created_at > %b", time(where.created_after)),
         ("r.created_at < %b", time(where.created_before)),

@@ -21,7 +21,7 @@ _RUN: Final = """
       from {schema}.runs r
       join {schema}.lanes l on l.id = r.lane
       left join {schema}.runs p on p.key = r.parent_key
-      left join {schema}.history a on a.run_key = r.key and a.seq = 1
+      left join {schema}.history a on a.run_key = r.key and a.seq = r.first_seq
       left join {schema}.history z on z.run_key = r.key and z.seq = r.seq"""
 
 
@@ -63,8 +63,8 @@ class Statements:
          order by 1, 2, 3
         on conflict do nothing"""
 
-    start: str = "select * from {schema}.start({14})"
-    restart: str = "select * from {schema}.restart({18})"
+    start: str = "select * from {schema}.start({15})"
+    restart: str = "select * from {schema}.restart({20})"
     existing: str = """
         select r.id, r.key, {schema}.shown_status(r.status, r.hold), l.queue, l.workflow, l.version,
                {event}
@@ -72,7 +72,6 @@ class Statements:
           left join {schema}.history h on h.run_key = r.key and h.seq = 1
          where r.id = any(%b)"""
     claim: str = "select * from {schema}.claim({4})"
-    next_due: str = "select {schema}.next_due(%b)"
     owned: str = """
         select key, epoch, seq, consumed, inbox_head from {schema}.runs
          where owner = %b and ready_at <= coalesce(%b::timestamptz, statement_timestamp())
@@ -88,7 +87,7 @@ class Statements:
     adopt: str = """
         select key, id, lane, epoch, seq, consumed, inbox_head, status,
                coalesce(%b::timestamptz, clock_timestamp()), lost_owner,
-               case when seq > coalesce(recovered_seq, 0) then 0 else recoveries end
+               case when seq > coalesce(recovered_seq, 0) then 0 else recoveries end, first_seq
           from {schema}.runs where key = any(%b) and owner = %b order by key"""
     load: str = """
         select u.key, h.seq, h.type, h.at, h.cmd, h.name, h.data
@@ -102,27 +101,70 @@ class Statements:
                 where i.run_key = u.key and i.n > u.consumed order by i.n) i
          order by 1, 2"""
     append: str = "select * from {schema}.append({14})"
-    commit: str = "select * from {schema}.commit({37})"
+    commit: str = "select * from {schema}.commit({44})"
     probe: str = """
         select k.key, r.seq, r.inbox_head, r.owner = w.id and r.epoch = k.epoch
           from (select id from {schema}.workers where id = %b) w
          cross join unnest(%b::int8[], %b::int8[]) k(key, epoch)
           left join {schema}.runs r on r.key = k.key and r.key = any(%b::int8[])"""
 
-    deliver: str = "select * from {schema}.deliver({5})"
-    terminate: str = "select {schema}.terminate({6})"
+    children: str = """
+        select distinct on (r.parent_cmd) r.parent_cmd, r.id from {schema}.runs r
+         where r.parent_key = %b and r.parent_cmd = any(%b) order by r.parent_cmd, r.key desc"""
+
+    deliver: str = "select * from {schema}.deliver({6})"
+    answer: str = "select * from {schema}.answer({8})"
+    publish: str = "select * from {schema}.publish({6})"
+    subscribe: str = "select {schema}.subscribe({4})"
+    pause: str = "select {schema}.pause({6})"
+    resume: str = "select {schema}.resume({6})"
+    terminate: str = "select {schema}.terminate({7})"
     unblock: str = "select {schema}.unblock({8})"
 
     runs: str = _RUN
     count: str = """
         select {schema}.shown_status(r.status, r.hold), count(*)
           from {schema}.runs r
-          join {schema}.lanes l on l.id = r.lane
-          left join {schema}.runs p on p.key = r.parent_key"""
+          join {schema}.lanes l on l.id = r.lane"""
     key_of: str = "select key from {schema}.runs where id = %b"
     history: str = """
         select {event} from {schema}.history h where h.run_key = %b and h.seq > %b
          order by h.seq limit %b"""
+    waits: str = """
+        select w.place, r.id, l.workflow, w.cmd, w.kind, w.names, w.key, w.due, w.recipients, {event}
+          from unnest(%b::int2[]) k(kind) cross join lateral (
+               select w.* from {schema}.waits w
+                 join {schema}.runs r on r.key = w.run_key
+                 join {schema}.lanes l on l.id = r.lane
+                where w.kind = k.kind and w.answered_at is null and {where}
+                order by w.place limit %b) w
+          join {schema}.runs r on r.key = w.run_key
+          join {schema}.lanes l on l.id = r.lane
+          join {schema}.history h on h.run_key = w.run_key and h.seq = w.seq
+         order by w.place limit %b"""
+    states: str = """
+        with recursive names(id, key, name) as (
+            select r.id, r.key, (select h.name from {schema}.history h
+                                  where h.run_key = r.key and h.type = 60 order by h.name limit 1)
+              from {schema}.runs r where r.id = any(%b)
+            union all
+            select n.id, n.key, (select h.name from {schema}.history h
+                                  where h.run_key = n.key and h.type = 60 and h.name > n.name
+                                  order by h.name limit 1)
+              from names n where n.name is not null)
+        select n.id, {event} from names n cross join lateral (
+               select * from {schema}.history h
+                where h.run_key = n.key and h.type = 60 and h.name = n.name
+                order by h.seq desc limit 1) h"""
+    newest: str = """
+        select {event} from {schema}.runs r join {schema}.history h on h.run_key = r.key
+         where r.id = %b and h.type = {type} and h.name = %b
+         order by h.seq desc limit 1"""
+    replies: str = """
+        select r.id, {event}
+          from unnest(%b::text[], %b::int4[]) a(id, cmd)
+          join {schema}.runs r on r.id = a.id
+          join {schema}.history h on h.run_key = r.key and h.type = 43 and h.cmd = a.cmd"""
     finished: str = """
         select r.id, r.status, {event}
           from {schema}.runs r join {schema}.history h on h.run_key = r.key and h.seq = r.seq

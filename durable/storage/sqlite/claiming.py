@@ -35,7 +35,7 @@ SELECT ready_at, key FROM [runs] INDEXED BY [runs_ready]
 WHERE lane = ? AND priority = ? AND ready_at <= ? AND {_WAITING}
 ORDER BY ready_at, key LIMIT ?"""
 _CLAIM: Final = """
-key, id, lane, epoch, seq, consumed, inbox_head, status, lost_owner,
+key, id, lane, epoch, seq, first_seq, consumed, inbox_head, status, lost_owner,
 CASE WHEN seq > coalesce(recovered_seq, 0) THEN 0 ELSE recoveries END"""
 _TAKE: Final = f"""
 UPDATE [runs]
@@ -94,13 +94,14 @@ def _heads(database: Database, lanes: Sequence[int]) -> list[Row]:
 
 def _claims(rows: Sequence[Row], now: int) -> Iterator[Claim]:
     for row in rows:
-        key, id, lane, epoch, seq, consumed, inbox_head, status, lost_owner, recoveries = row
+        key, id, lane, epoch, seq, first, consumed, inbox_head, status, lost_owner, recoveries = row
         yield Claim(
             key,
             id,
             lane,
             epoch,
             seq,
+            first,
             consumed,
             inbox_head,
             status,
@@ -108,11 +109,6 @@ def _claims(rows: Sequence[Row], now: int) -> Iterator[Claim]:
             lost_owner,
             recoveries,
         )
-
-
-def next_due(database: Database, lanes: Sequence[int]) -> int | None:
-    """When the next unowned run of these lanes falls due."""
-    return min((due for _, _, due in _heads(database, lanes)), default=None)
 
 
 def owned(database: Database, now: int, worker: int) -> list[Held]:

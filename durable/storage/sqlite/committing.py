@@ -12,19 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from durable.model.history import CODES
+from durable.model.messages import is_control
 from durable.model.rows import Act, Code, Commit, Committed
 from durable.storage.sqlite.claiming import alive
 from durable.storage.sqlite.connection import REFUSALS, Database, Row, refuse_nul
-from durable.storage.sqlite.messaging import Post, post
+from durable.storage.sqlite.messaging import Post, keys_of, post
 from durable.storage.sqlite.starting import Lanes, insert
 from durable.storage.sqlite.texts import insert_history
-
-_BEGINNERS: Final = frozenset({CODES["RunRetried"], CODES["ContinuedAsNew"]})
-"""Events that begin a new generation of a run."""
+from durable.storage.sqlite.waiting import end_waits, end_waits_of, write_waits
 
 _GUARDS: Final = """
-SELECT key, owner, epoch, seq, inbox_head, consumed FROM [runs]
+SELECT key, owner, epoch, seq, inbox_head, consumed, control_head, has_waits FROM [runs]
 WHERE key IN (SELECT value FROM json_each(?))"""
 _READY: Final = "WHEN inbox_head > new.consumed THEN min(coalesce(ready_at, :now), :now)"
 _KEEP: Final = f"""
@@ -67,11 +65,17 @@ class _Guard:
     seq: int
     inbox_head: int
     consumed: int
+    control_head: int
+    has_waits: int
 
     def judge(self, worker: int, item: Commit) -> Code:
         if self.owner != worker or self.epoch != item.epoch:
             return Code.LOST
-        return Code.APPLIED if self.seq == item.seq else Code.OTHER_SEQ
+        if self.seq != item.seq:
+            return Code.OTHER_SEQ
+        # A run must not end before it has seen what was said to be seen (a cancel).
+        unheard = item.act is Act.FINISH and self.control_head > item.consumed
+        return Code.BUSY if unheard else Code.APPLIED
 
 
 @dataclass(slots=True)
@@ -82,6 +86,8 @@ class _Accepted:
     left: list[Row] = field(default_factory=list[Row])
     consumed: list[Row] = field(default_factory=list[Row])
     items: list[Commit] = field(default_factory=list[Commit])
+    over: list[int] = field(default_factory=list[int])
+    """Runs that end, and had waits."""
 
     def add(self, item: Commit, guard: _Guard, seq: int) -> None:
         self.items.append(item)
@@ -90,6 +96,8 @@ class _Accepted:
         if item.act is Act.KEEP:
             self.kept.append((item.key, seq, item.consumed, item.status))
             return
+        if item.act is Act.FINISH and guard.has_waits:
+            self.over.append(item.key)
         hold = 0 if item.act is Act.FINISH else item.hold
         waiting_for = None if item.act is Act.FINISH else item.waiting_for
         state = (item.act, item.wake_at, hold, item.blocked_by if hold else None, waiting_for)
@@ -140,7 +148,7 @@ def _apply(
     codes = [_judge(guards.get(item.key), worker, item, accepted) for item in batch]
     _write(database, now, accepted)
     children = _start_children(database, now, accepted.items, numbers)
-    heads = post(database, now, _messages(accepted.items))
+    heads = post(database, now, _messages(database, accepted.items))
     answers: list[Committed] = []
     for item, code in zip(batch, codes, strict=True):
         guard = guards.get(item.key)
@@ -205,9 +213,13 @@ def _write(database: Database, now: int, accepted: _Accepted) -> None:
     if accepted.consumed:
         database.execute(_CONSUME, (json.dumps(accepted.consumed),))
     for item in accepted.items:
-        for seq, event in enumerate(item.events, item.seq + 1):
-            if event.type in _BEGINNERS:
-                database.execute(_BEGIN_GENERATION, (seq, item.key))
+        if item.first_seq is not None:
+            database.execute(_BEGIN_GENERATION, (item.first_seq, item.key))
+        if item.ended_waits:
+            end_waits(database, item.key, item.ended_waits)
+        if item.waits and item.act is not Act.FINISH:
+            write_waits(database, item.key, item.waits, item.ended_waits)
+    end_waits_of(database, accepted.over)
 
 
 def _start_children(
@@ -222,5 +234,8 @@ def _start_children(
     return born
 
 
-def _messages(items: Sequence[Commit]) -> list[Post]:
-    return [(m.to, m.name, m.data) for item in items for m in item.messages]
+def _messages(database: Database, items: Sequence[Commit]) -> list[Post]:
+    sent = [m for item in items for m in item.messages]
+    keys = keys_of(database, {m.to for m in sent if isinstance(m.to, str)})
+    to = ((keys.get(m.to) if isinstance(m.to, str) else m.to, m) for m in sent)
+    return [Post(key, m.name, m.data, is_control(m.name)) for key, m in to if key is not None]

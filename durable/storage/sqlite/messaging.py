@@ -1,48 +1,49 @@
 # ruff: noqa: S608 - every statement is made of constants
-"""Messages to runs, from other runs and from outside, and the two orders that do not wait for a worker."""
+"""Messages to runs, from other runs and from outside."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
-from durable.model.lifecycle import HOLD_BLOCKED, RunStatus
 from durable.model.rows import Delivered, Delivery
-from durable.model.wire import EventRow
 from durable.storage.sqlite.connection import Database, Row, refuse_nul
-from durable.storage.sqlite.texts import READY_BY_MESSAGE, insert_history
+from durable.storage.sqlite.texts import READY_BY_MESSAGE
 
-Post = tuple[int, str, bytes]
-"""Key of the run, name and content of a message."""
+
+class Post(NamedTuple):
+    """A message to a run, by key."""
+
+    to: int
+    name: str
+    data: bytes
+    control: bool = False
+    """The run must not end before it has read this."""
+
 
 _BUMP: Final = f"""
-UPDATE [runs] SET inbox_head = inbox_head + new.count, ready_at = {READY_BY_MESSAGE}
-FROM (SELECT value ->> 0 AS key, value ->> 1 AS count FROM json_each(:counts)) AS new
+UPDATE [runs]
+SET inbox_head = inbox_head + new.count, ready_at = {READY_BY_MESSAGE},
+    control_head = CASE WHEN new.control = 0 THEN control_head ELSE inbox_head + new.control END
+FROM (SELECT value ->> 0 AS key, value ->> 1 AS count, value ->> 2 AS control
+      FROM json_each(:counts)) AS new
 WHERE [runs].key = new.key AND finished_at IS NULL
 RETURNING [runs].key, inbox_head"""
 _PUT: Final = "INSERT INTO [inbox] (run_key, n, name, data)"
+_KEYS: Final = "SELECT id, key FROM [runs] WHERE id IN (SELECT value FROM json_each(?))"
 _TARGETS: Final = """
 SELECT id, key, inbox_head, finished_at FROM [runs]
 WHERE id IN (SELECT value FROM json_each(?))"""
 _KNOWN: Final = "SELECT n FROM [inbox_keys] WHERE run_key = ? AND key = ?"
 _REMEMBER: Final = "INSERT INTO [inbox_keys] (run_key, key, n, at) VALUES (?, ?, ?, ?)"
-_FIND: Final = """
-SELECT key, status, finished_at, seq, parent_key, parent_cmd FROM [runs] WHERE id = ?"""
-_TERMINATE: Final = """
-UPDATE [runs]
-SET status = 'terminated', hold = 0, owner = NULL, epoch = epoch + 1, seq = seq + 1, ready_at = NULL,
-    finished_at = ?, waiting_for = NULL, blocked_by = NULL, lost_owner = NULL
-WHERE key = ?"""
-_UNBLOCK: Final = f"""
-UPDATE [runs]
-SET hold = 0, blocked_by = NULL, waiting_for = NULL, seq = seq + 1, recoveries = 0,
-    recovered_seq = seq + 1, ready_at = {READY_BY_MESSAGE}
-WHERE hold = {HOLD_BLOCKED} AND lane IN (SELECT value FROM json_each(:lanes))
-      AND owner IS NULL AND (blocked_by IS NULL OR blocked_by NOT IN (SELECT value FROM json_each(:codes)))
-RETURNING key, seq"""
+
+
+def keys_of(database: Database, ids: Collection[str]) -> dict[str, int]:
+    """The keys of the runs that have these ids."""
+    return dict(database.fetch(_KEYS, (json.dumps(list(ids)),))) if ids else {}
 
 
 def post(database: Database, now: int, messages: Sequence[Post]) -> dict[int, int]:
@@ -52,13 +53,18 @@ def post(database: Database, now: int, messages: Sequence[Post]) -> dict[int, in
     """
     if not messages:
         return {}
-    refuse_nul("message name", (name for _, name, _ in messages))
-    counts = Counter(key for key, _, _ in messages)
-    values = {"now": now, "counts": json.dumps(list(counts.items()))}
-    heads: dict[int, int] = dict(database.fetch(_BUMP, values))
+    refuse_nul("message name", (message.name for message in messages))
+    counts: Counter[int] = Counter()
+    controls: dict[int, int] = {}
+    for message in messages:
+        counts[message.to] += 1
+        if message.control:
+            controls[message.to] = counts[message.to]
+    bumps = [(key, count, controls.get(key, 0)) for key, count in counts.items()]
+    heads: dict[int, int] = dict(database.fetch(_BUMP, {"now": now, "counts": json.dumps(bumps)}))
     numbers = {key: head - counts[key] for key, head in heads.items()}
     rows: list[Row] = []
-    for key, name, data in messages:
+    for key, name, data, _ in messages:
         if key in numbers:
             numbers[key] += 1
             rows.append((key, numbers[key], name, data))
@@ -80,12 +86,13 @@ def deliver(database: Database, now: int, deliveries: Sequence[Delivery]) -> lis
             answers.append(Delivered(None, known=False))
             continue
         key, is_open = targets[delivery.run_id]
-        number = _number_known(database, key, delivery.idempotency_key)
+        idempotency_key = delivery.idempotency_key
+        number = None if idempotency_key is None else number_of(database, key, idempotency_key)
         if number is None and is_open:
             number = heads[key] = heads[key] + 1
-            posts.append((key, delivery.name, delivery.data))
-            if delivery.idempotency_key is not None:
-                database.execute(_REMEMBER, (key, delivery.idempotency_key, number, now))
+            posts.append(Post(key, delivery.name, delivery.data, delivery.control))
+            if idempotency_key is not None:
+                remember(database, now, key, idempotency_key, number)
         answers.append(Delivered(number))
     post(database, now, posts)
     return answers
@@ -99,34 +106,12 @@ def deliver_all(
     return [list(islice(answers, len(some))) for some in asked]
 
 
-def _number_known(database: Database, key: int, idempotency_key: str | None) -> int | None:
-    if idempotency_key is None:
-        return None
+def number_of(database: Database, key: int, idempotency_key: str) -> int | None:
+    """Under which number a run has accepted this key, if it has."""
     row = database.one(_KNOWN, (key, idempotency_key))
     return row[0] if row else None
 
 
-def terminate(database: Database, now: int, run_id: str, event: EventRow) -> RunStatus | None:
-    """End a run at once and tell its parent; the status that it has now."""
-    found = database.one(_FIND, (run_id,))
-    if found is None:
-        return None
-    key, status, finished_at, seq, parent_key, parent_cmd = found
-    if finished_at is not None:
-        over: RunStatus = status
-        return over
-    database.execute(_TERMINATE, (now, key))
-    insert_history(database, ((key, seq + 1, event),))
-    if parent_key is not None:
-        post(database, now, ((parent_key, f"child:{parent_cmd}", event.data),))
-    return "terminated"
-
-
-def unblock(
-    database: Database, now: int, lanes: Sequence[int], codes: Sequence[str], event: EventRow
-) -> int:
-    """Release runs that none of `codes` blocked; how many."""
-    values = {"now": now, "lanes": json.dumps(list(lanes)), "codes": json.dumps(list(codes))}
-    freed = database.fetch(_UNBLOCK, values)
-    insert_history(database, ((key, seq, event) for key, seq in freed))
-    return len(freed)
+def remember(database: Database, now: int, key: int, idempotency_key: str, number: int) -> None:
+    """That a run has accepted this key."""
+    database.execute(_REMEMBER, (key, idempotency_key, number, now))

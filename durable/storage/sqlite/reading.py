@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Final
 
+from durable.model.history import CODES
 from durable.model.lifecycle import RunStatus
 from durable.model.rows import Message, RunFilter, RunRow
 from durable.model.wire import EventRow
@@ -41,6 +42,39 @@ SELECT r.id, r.status, {EVENT.format("h")}
 FROM json_each(?) asked JOIN [runs] r ON r.id = asked.value
 JOIN [history] h ON h.run_key = r.key AND h.seq = r.seq
 WHERE r.finished_at IS NOT NULL"""
+
+
+_NAMED: Final = frozenset({CODES["FollowerAdded"], CODES["StateSet"]})
+"""Types that the index `history_named` holds; it is used by statements that say so in its own words."""
+
+_CHILDREN: Final = """
+SELECT parent_cmd, id FROM [runs]
+WHERE parent_key = ? AND parent_cmd IN (SELECT value FROM json_each(?)) ORDER BY key"""
+_STATES: Final = f"""
+WITH RECURSIVE named (id, key, name) AS (
+    SELECT r.id, r.key, (SELECT name FROM [history] INDEXED BY [history_named]
+                         WHERE run_key = r.key AND type IN (53, 60) AND type = 60 ORDER BY name LIMIT 1)
+    FROM json_each(?) asked JOIN [runs] r ON r.id = asked.value
+    UNION ALL
+    SELECT id, key, (SELECT h.name FROM [history] h INDEXED BY [history_named]
+                     WHERE h.run_key = named.key AND h.type IN (53, 60) AND h.type = 60
+                           AND h.name > named.name ORDER BY h.name LIMIT 1)
+    FROM named WHERE name IS NOT NULL)
+SELECT named.id, {EVENT.format("h")} FROM named JOIN [history] h
+ON h.run_key = named.key AND h.seq = (
+    SELECT max(seq) FROM [history] INDEXED BY [history_named]
+    WHERE run_key = named.key AND type IN (53, 60) AND type = 60 AND name = named.name)"""
+"""One probe per name that a run has published, however often."""
+
+_NEWEST: Final = f"""
+SELECT {EVENT.format("h")} FROM [runs] r JOIN [history] h ON h.run_key = r.key
+WHERE r.id = ? AND h.type = {{type:d}} AND h.name = ? {{indexed}} ORDER BY h.seq DESC LIMIT 1"""
+_REPLIES: Final = f"""
+SELECT r.id, {EVENT.format("h")}
+FROM (SELECT value ->> 0 AS id, value ->> 1 AS cmd FROM json_each(?)) AS asked
+JOIN [runs] r ON r.id = asked.id
+JOIN [history] h INDEXED BY [history_replies]
+ON h.run_key = r.key AND h.type = {CODES["RequestAnswered"]} AND h.cmd = asked.cmd"""
 
 
 def load(database: Database, runs: Sequence[tuple[int, int]]) -> dict[int, list[EventRow]]:
@@ -96,6 +130,36 @@ def finished(database: Database, run_ids: Sequence[str]) -> dict[str, tuple[RunS
     """Of these runs the ones that have ended, with their last event."""
     rows = database.fetch(_FINISHED, (json.dumps(list(run_ids)),))
     return {id: (status, EventRow(*event)) for id, status, *event in rows}
+
+
+def children(database: Database, parent: int, commands: Sequence[int]) -> dict[int, str]:
+    """Of these commands of a run those whose child exists, with the newest child's id."""
+    return dict(database.fetch(_CHILDREN, (parent, json.dumps(list(commands)))))
+
+
+def states(database: Database, run_ids: Sequence[str]) -> dict[str, dict[str, EventRow]]:
+    """Per run the newest `StateSet` event of each name."""
+    found: dict[str, dict[str, EventRow]] = {}
+    for id, *event in database.fetch(_STATES, (json.dumps(list(run_ids)),)):
+        row = EventRow(*event)
+        found.setdefault(id, {})[row.name or ""] = row
+    return found
+
+
+def newest(database: Database, run_id: str, type: int, name: str) -> EventRow | None:
+    """The newest event of this type and name."""
+    indexed = "AND h.type IN (53, 60)" if type in _NAMED else ""
+    row = database.one(_NEWEST.format(type=type, indexed=indexed), (run_id, name))
+    return EventRow(*row) if row else None
+
+
+def replies(
+    database: Database, asked: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], EventRow]:
+    """Of these requests those that were answered."""
+    rows = database.fetch(_REPLIES, (json.dumps(list(asked)),))
+    answers = ((id, EventRow(*event)) for id, *event in rows)
+    return {(id, event.cmd or 0): event for id, event in answers}
 
 
 def _run_row(row: Row) -> RunRow:

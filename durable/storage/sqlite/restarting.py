@@ -8,7 +8,7 @@ from typing import Final
 from durable.model.rows import NewRun, Started
 from durable.model.wire import EventRow
 from durable.storage.sqlite.connection import Database
-from durable.storage.sqlite.messaging import terminate
+from durable.storage.sqlite.orders import terminate
 from durable.storage.sqlite.starting import Lanes, existing, start
 
 _OWNER: Final = "SELECT owner, epoch, seq FROM [runs] WHERE key = ?"
@@ -17,14 +17,16 @@ _NAME_ORIGIN: Final = "UPDATE [runs] SET retried_from = ? WHERE key = ?"
 _TAKEN: Final = "SELECT 1 FROM [runs] WHERE id = ?"
 
 
-def restart(database: Database, now: int, run: NewRun, ended: EventRow, numbers: Lanes) -> Started:
+def restart(
+    database: Database, now: int, run: NewRun, ended: EventRow, cancel: bytes, numbers: Lanes
+) -> Started:
     """End and rename the run that has this id, then start `run`."""
     old = existing(database, [run.id]).get(run.id)
     if old is not None and old.started == replace(run.started, seq=1):
         return _as_created(database, old, run)
     origin = None
     if old is not None:
-        terminate(database, now, run.id, ended)
+        terminate(database, now, run.id, ended, cancel)
         origin = _free_id(database, run.id)
         database.execute(_RENAME, (origin, old.key))
     (started,) = start(database, now, [run], numbers)

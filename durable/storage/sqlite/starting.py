@@ -22,7 +22,7 @@ _FIND_LANE: Final = "SELECT id FROM [lanes] WHERE queue = ? AND workflow = ? AND
 _ADD_LANE: Final = "INSERT INTO [lanes] (queue, workflow, version) VALUES (?, ?, ?) RETURNING id"
 _ADD_RUN: Final = """
 INSERT INTO [runs] (id, lane, priority, status, owner, epoch, ready_at, not_before, deadline, tags,
-                    parent_key, parent_cmd, created_at, started_at)"""
+                    parent_key, parent_cmd, abandoned, created_at, started_at)"""
 _ADDED: Final = "ON CONFLICT (id) DO NOTHING RETURNING id, key"
 _EXISTING: Final = f"""
 SELECT r.id, r.key, {STATUS}, l.queue, l.workflow, l.version, {EVENT.format("h")}
@@ -113,6 +113,7 @@ def _row(run: NewRun, now: int, lane: int, owned: bool) -> Row:
         json.dumps(dict(run.tags), ensure_ascii=False) if run.tags else None,
         run.parent_key,
         run.parent_cmd,
+        int(run.abandoned),
         now,
         now if owned else None,
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from durable.model.lifecycle import RunStatus
 from durable.model.rows import (
+    Answer,
+    Answered,
     Claim,
     Commit,
     Committed,
@@ -21,10 +23,14 @@ from durable.model.rows import (
     Message,
     MigrationStep,
     NewRun,
+    Publication,
     Reaped,
     RunFilter,
     RunRow,
     Started,
+    Subscription,
+    WaitFilter,
+    WaitRow,
     WorkerInfo,
 )
 from durable.model.wire import EventRow
@@ -34,9 +40,12 @@ from durable.storage.sqlite import (
     committing,
     messaging,
     migrating,
+    orders,
+    publishing,
     reading,
     restarting,
     starting,
+    waiting,
     workers,
 )
 from durable.storage.sqlite.connection import Database, connect, prefix_of, translated
@@ -163,11 +172,11 @@ class SqliteStorage:
         *,
         expired: bool = True,
     ) -> Reaped:
-        return await self._writer.ask(
-            lambda database, now: workers.reap(
-                database, now, blocked, max_recoveries, gone, expired=expired
-            )
-        )
+        def work(database: Database, now: int) -> Reaped:
+            publishing.forget(database, now, publishing.IN_A_SWEEP)
+            return workers.reap(database, now, blocked, max_recoveries, gone, expired=expired)
+
+        return await self._writer.ask(work)
 
     async def leased(self) -> Sequence[tuple[int, WorkerInfo]]:
         return await self._reader.ask(lambda database, _now: workers.leased(database))
@@ -189,10 +198,10 @@ class SqliteStorage:
         numbers = await self.lanes([run.lane for run in runs])
         return await self._writer.ask_merged(starting.start_all, (runs, numbers))
 
-    async def restart(self, run: NewRun, ended: EventRow) -> Started:
+    async def restart(self, run: NewRun, ended: EventRow, cancel: bytes) -> Started:
         numbers = await self.lanes([run.lane])
         return await self._writer.ask(
-            lambda database, now: restarting.restart(database, now, run, ended, numbers)
+            lambda database, now: restarting.restart(database, now, run, ended, cancel, numbers)
         )
 
     async def claim(self, worker: int, lanes: Sequence[int], limit: int) -> list[Claim]:
@@ -200,9 +209,6 @@ class SqliteStorage:
         return await self._writer.ask(
             lambda database, now: claiming.claim(database, now, worker, lanes, limit)
         )
-
-    async def next_due(self, lanes: Sequence[int]) -> int | None:
-        return await self._reader.ask(lambda database, _now: claiming.next_due(database, lanes))
 
     async def owned(self, worker: int) -> list[Held]:
         return await self._reader.ask(lambda database, now: claiming.owned(database, now, worker))
@@ -240,19 +246,47 @@ class SqliteStorage:
             lambda database, _now: committing.probe(database, worker, keys, epochs)
         )
 
+    async def children(self, parent: int, commands: Sequence[int]) -> dict[int, str]:
+        return await self._reader.ask(
+            lambda database, _now: reading.children(database, parent, commands)
+        )
+
     # -- messages
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
         return await self._writer.ask_merged(messaging.deliver_all, deliveries)
 
-    async def terminate(self, run_id: str, event: EventRow) -> RunStatus | None:
+    async def answer(self, answer: Answer) -> Answered:
+        return await self._writer.ask(lambda database, now: waiting.answer(database, now, answer))
+
+    async def publish(self, publications: Sequence[Publication]) -> list[int]:
         return await self._writer.ask(
-            lambda database, now: messaging.terminate(database, now, run_id, event)
+            lambda database, now: publishing.publish(database, now, publications)
+        )
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        await self._writer.ask(
+            lambda database, now: publishing.subscribe(database, now, subscriptions)
+        )
+
+    async def pause(self, run_id: str, event: EventRow) -> RunStatus | None:
+        return await self._writer.ask(
+            lambda database, now: orders.pause(database, now, run_id, event)
+        )
+
+    async def resume(self, run_id: str, event: EventRow) -> RunStatus | None:
+        return await self._writer.ask(
+            lambda database, now: orders.resume(database, now, run_id, event)
+        )
+
+    async def terminate(self, run_id: str, event: EventRow, cancel: bytes) -> RunStatus | None:
+        return await self._writer.ask(
+            lambda database, now: orders.terminate(database, now, run_id, event, cancel)
         )
 
     async def unblock(self, lanes: Sequence[int], codes: Sequence[str], event: EventRow) -> int:
         return await self._writer.ask(
-            lambda database, now: messaging.unblock(database, now, lanes, codes, event)
+            lambda database, now: orders.unblock(database, now, lanes, codes, event)
         )
 
     # -- reading
@@ -270,6 +304,20 @@ class SqliteStorage:
         return await self._reader.ask(
             lambda database, _now: reading.history(database, run_id, after, limit)
         )
+
+    async def waits(self, where: WaitFilter) -> list[WaitRow]:
+        return await self._reader.ask(lambda database, _now: waiting.waits(database, where))
+
+    async def states(self, run_ids: Sequence[str]) -> dict[str, dict[str, EventRow]]:
+        return await self._reader.ask(lambda database, _now: reading.states(database, run_ids))
+
+    async def newest(self, run_id: str, type: int, name: str) -> EventRow | None:
+        return await self._reader.ask(
+            lambda database, _now: reading.newest(database, run_id, type, name)
+        )
+
+    async def replies(self, asked: Sequence[tuple[str, int]]) -> dict[tuple[str, int], EventRow]:
+        return await self._reader.ask(lambda database, _now: reading.replies(database, asked))
 
     async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
         return await self._reader.ask(lambda database, _now: reading.finished(database, run_ids))

@@ -27,6 +27,7 @@ from durable.model.rows import Act, Claim, Code, Commit, Committed, OutMessage, 
 from durable.model.wire import EventRow
 from durable.storage.base import Storage
 from tests.storage.conformance.world import (
+    CANCEL,
     TERMINATED,
     TTL,
     UNBLOCKED,
@@ -64,6 +65,7 @@ class Run:
     recovered_seq: int = 0
     lost_owner: int | None = None
     parent: Run | None = None
+    first_seq: int = 1
 
     @property
     def seq(self) -> int:
@@ -294,6 +296,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.lane,
             run.epoch,
             run.seq,
+            run.first_seq,
             run.consumed,
             len(run.inbox),
             "running",
@@ -493,7 +496,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(id=st.sampled_from("bd"))
     def terminate(self, id: str) -> None:
         """I18: the end is reached once."""
-        status = self.do(self.store.terminate(id, TERMINATED))
+        status = self.do(self.store.terminate(id, TERMINATED, CANCEL))
         run = self.model.get(id)
         if run is None:
             assert status is None

@@ -149,19 +149,6 @@ async def test_an_acknowledgement_of_an_old_claim_does_nothing(world: World):
     assert [held.epoch for held in await world.store.owned(worker)] == [claim.epoch]
 
 
-async def test_next_due_tells_when_to_look_again(world: World):
-    worker = await world.worker(ttl=1000)
-    lanes = await world.lanes()
-    assert await world.store.next_due(lanes) is None
-    claim = await world.claimed(worker, "r")
-    assert await world.store.next_due(lanes) is None
-    await world.park(worker, claim, wake_at=world.now.after(30))
-    assert await world.store.next_due(lanes) == world.now.after(30)
-    await world.start("low", priority=-5)
-    assert await world.store.next_due(lanes) == world.now()
-    assert await world.store.next_due(await world.lanes(Lane("x", "y"))) is None
-
-
 async def test_a_claim_keeps_a_run_compensating(world: World):
     worker, other = await world.worker(), await world.worker()
     claim = await world.claimed(worker, "r")

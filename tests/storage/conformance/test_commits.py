@@ -9,10 +9,12 @@ import pytest
 from durable.model.lifecycle import HOLD_BLOCKED, HOLD_PAUSED
 from durable.model.rows import Act, Code, Commit, RunFilter
 from tests.storage.conformance.world import (
+    CANCEL,
     LANE,
     TERMINATED,
     World,
     appending,
+    ended,
     event,
     events,
     finishing,
@@ -293,7 +295,7 @@ async def test_terminate_before_a_commit(world: World):
     """One winner, and both learn it."""
     worker = await world.worker()
     claim = await world.claimed(worker, "r")
-    assert await world.store.terminate("r", TERMINATED) == "terminated"
+    assert await world.store.terminate("r", TERMINATED, CANCEL) == "terminated"
     answer = (await world.store.commit(worker, [finishing(claim)]))[0]
     assert answer.code is Code.LOST
     assert (await world.run("r")).status == "terminated"
@@ -309,8 +311,8 @@ async def test_terminate_after_a_commit(world: World):
     worker = await world.worker()
     claim = await world.claimed(worker, "r")
     await world.finish(worker, claim)
-    assert await world.store.terminate("r", TERMINATED) == "completed"
-    assert await world.store.terminate("unknown", TERMINATED) is None
+    assert await world.store.terminate("r", TERMINATED, CANCEL) == "completed"
+    assert await world.store.terminate("unknown", TERMINATED, CANCEL) is None
     assert len(await world.types("r")) == 2
 
 
@@ -323,7 +325,7 @@ async def test_terminate_and_commit_at_once(worlds: Callable[[int], list[World]]
         claim = await here.claimed(worker, id)
         (answers, status) = await asyncio.gather(
             here.store.commit(worker, [finishing(claim)], wait=True),
-            there.store.terminate(id, TERMINATED),
+            there.store.terminate(id, TERMINATED, CANCEL),
         )
         assert len(await here.types(id)) == 2
         expected = "completed" if answers[0].code is Code.APPLIED else "terminated"
@@ -335,9 +337,9 @@ async def test_terminate_tells_the_parent(world: World):
     parent = await world.claimed(worker, "parent")
     await world.park(worker, parent)
     await world.start("child", parent_key=parent.key, parent_cmd=4)
-    await world.store.terminate("child", TERMINATED)
+    await world.store.terminate("child", TERMINATED, CANCEL)
     (message,) = await world.store.inbox([(parent.key, 0)])
-    assert (message.number, message.name, message.data) == (1, "child:4", TERMINATED.data)
+    assert (message.number, message.name, message.data) == (1, ended(4), TERMINATED.data)
     assert [claim.id for claim in await world.claim(worker)] == ["parent"]
 
 
@@ -345,7 +347,7 @@ async def test_terminate_ends_a_held_run(world: World):
     worker = await world.worker()
     claim = await world.claimed(worker, "r")
     await world.park(worker, claim, hold=HOLD_BLOCKED, blocked_by="code-1")
-    assert await world.store.terminate("r", TERMINATED) == "terminated"
+    assert await world.store.terminate("r", TERMINATED, CANCEL) == "terminated"
     assert (await world.run("r")).status == "terminated"
 
 

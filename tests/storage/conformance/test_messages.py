@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from durable.model.rows import Act, Code, Delivery
-from tests.storage.conformance.world import TERMINATED, World, appending
+from tests.storage.conformance.world import CANCEL, TERMINATED, World, appending
 
 
 async def test_messages_are_numbered_in_the_order_of_acceptance(world: World):
@@ -69,7 +69,7 @@ async def test_the_same_idempotency_key_twice_in_one_call(world: World):
 
 async def test_a_run_that_has_ended_takes_no_message(world: World):
     await world.start("r")
-    await world.store.terminate("r", TERMINATED)
+    await world.store.terminate("r", TERMINATED, CANCEL)
     answer = await world.deliver("r")
     assert (answer.number, answer.known) == (None, True)
     assert await world.mail((await world.run("r")).key) == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from durable.model.rows import Lane, RunFilter
-from tests.storage.conformance.world import LANE, START, TERMINATED, World, events, new
+from tests.storage.conformance.world import CANCEL, LANE, START, TERMINATED, World, events, new
 
 
 async def ids(world: World, **where: object) -> list[str]:
@@ -68,7 +68,7 @@ async def test_runs_are_found_by_what_they_are(world: World):
     await world.start("waiting", lane=billing, tags={"team": "b"})
     done, stopped = await world.claim(worker, 2)
     await world.finish(worker, done)
-    await world.store.terminate(stopped.id, TERMINATED)
+    await world.store.terminate(stopped.id, TERMINATED, CANCEL)
     (charged,) = await world.claim(worker, 1, billing)
     world.now.passes(10)
     await world.start("child", parent_key=charged.key, parent_cmd=1)

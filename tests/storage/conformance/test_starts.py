@@ -7,7 +7,7 @@ import pytest
 
 from durable.errors import DurableError, StoreUnavailable
 from durable.model.rows import Act, Code, Delivery, Lane
-from tests.storage.conformance.world import LANE, TERMINATED, World, event, new
+from tests.storage.conformance.world import CANCEL, LANE, TERMINATED, World, ended, event, new
 
 
 async def test_a_start_makes_a_run_with_its_first_event(world: World):
@@ -92,7 +92,6 @@ async def test_a_run_that_is_scheduled_for_later_is_not_claimed_before(world: Wo
     assert await world.claim(worker) == []
     assert (await world.deliver("r")).number == 1
     assert await world.claim(worker) == []
-    assert await world.store.next_due(await world.lanes()) == world.now.after(60)
     world.now.passes(60)
     (claim,) = await world.claim(worker)
     assert (claim.key, claim.inbox_head) == (started.key, 1)
@@ -182,7 +181,7 @@ async def test_a_restart_ends_the_old_run_and_takes_its_id(world: World):
     await world.commit(worker, parent, act=Act.PARK, status="waiting")
     await world.start("r", data=b"\x01old", parent_key=parent.key, parent_cmd=5)
     (claim,) = await world.claim(worker)
-    started = await world.store.restart(new("r", data=b"\x01new"), TERMINATED)
+    started = await world.store.restart(new("r", data=b"\x01new"), TERMINATED, CANCEL)
     assert (started.created, started.owned) == (True, False)
     assert started.key != claim.key
     old = await world.run("r~1")
@@ -190,8 +189,8 @@ async def test_a_restart_ends_the_old_run_and_takes_its_id(world: World):
     assert (await world.commit(worker, claim)).code is Code.LOST
     fresh = await world.run("r")
     assert (fresh.key, fresh.retried_from, fresh.seq) == (started.key, "r~1", 1)
-    assert await world.mail(parent.key) == [(1, "child:5")]
-    again = await world.store.restart(new("r", data=b"\x01third"), TERMINATED)
+    assert await world.mail(parent.key) == [(1, ended(5))]
+    again = await world.store.restart(new("r", data=b"\x01third"), TERMINATED, CANCEL)
     assert (await world.run("r")).retried_from == "r~2"
     assert (await world.run("r~2")).key == started.key != again.key
 
@@ -200,21 +199,21 @@ async def test_a_restart_of_a_finished_run_only_renames_it(world: World):
     worker = await world.worker()
     claim = await world.claimed(worker, "r")
     await world.finish(worker, claim)
-    await world.store.restart(new("r", data=b"\x01new"), TERMINATED)
+    await world.store.restart(new("r", data=b"\x01new"), TERMINATED, CANCEL)
     assert (await world.run("r~1")).status == "completed"
     assert len(await world.types("r~1")) == 2
     assert (await world.run("r")).status == "pending"
 
 
 async def test_a_restart_of_nothing_is_a_start(world: World):
-    started = await world.store.restart(new("r"), TERMINATED)
+    started = await world.store.restart(new("r"), TERMINATED, CANCEL)
     assert (started.created, (await world.run("r")).retried_from) == (True, None)
 
 
 async def test_a_repeated_restart_restarts_nothing(world: World):
     """Its answer was lost: the run that stands there is the one it made."""
     await world.start("r", data=b"\x01old")
-    first = await world.store.restart(new("r", data=b"\x01new"), TERMINATED)
-    again = await world.store.restart(new("r", data=b"\x01new"), TERMINATED)
+    first = await world.store.restart(new("r", data=b"\x01new"), TERMINATED, CANCEL)
+    again = await world.store.restart(new("r", data=b"\x01new"), TERMINATED, CANCEL)
     assert (again.key, again.created) == (first.key, True)
     assert await world.store.run("r~2") is None

@@ -65,6 +65,12 @@ def new(id: str, lane: Lane = LANE, data: bytes = b"\x01input", **more: Any) -> 
 BLOCKED = event(0, "Blocked")
 UNBLOCKED = event(0, "Unblocked")
 TERMINATED = event(0, "RunTerminated", b"\x01stop")
+CANCEL = b"\x01cancel"
+
+
+def ended(cmd: int) -> str:
+    """How a terminated child is told to its parent."""
+    return f"~child:{cmd}:{CODES['RunTerminated']}"
 
 
 @dataclass
@@ -95,6 +101,12 @@ class World:
         claims = await self.claim(worker)
         assert [claim.id for claim in claims] == [id]
         return claims[0]
+
+    async def owned(self, worker: int, id: str, **more: Any) -> Claim:
+        """A new run, owned by the worker from its first moment, whatever else is due."""
+        started = await self.start(id, eager_owner=worker, **more)
+        (claim,) = await self.store.adopt(worker, [started.key])
+        return claim
 
     async def commit(self, worker: int, claim: Claim, count: int = 1, **more: Any) -> Committed:
         """Append `count` events to what the claim says."""

@@ -22,6 +22,7 @@ from durable.storage.postgres.database import WORK
 
 LANE = Lane("default", "fulfil")
 SECOND = 1_000_000
+CANCEL = b"\x01cancel"
 WAIT = 0.15
 """Seconds after which a statement that has not answered is taken to wait for a lock."""
 
@@ -102,7 +103,7 @@ class Player:
 
     def terminate(self, run_id: str) -> str | None:
         end = event(0, "RunTerminated")
-        parameters = [None, run_id, arrays.time(end.at), end.type, end.name, end.data]
+        parameters = [None, run_id, *batches.order_scalars(end), CANCEL]
         return self(self.texts.terminate, parameters)[0][0]
 
     def reap(self, *gone: int) -> tuple[list[int], int, int]:

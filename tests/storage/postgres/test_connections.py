@@ -202,5 +202,5 @@ async def test_everything_holds_through_a_pooler_in_transaction_mode(durable_pos
         assert [hint async for hint in store.hints()] == []
         store.hint()
         await store.unregister(worker)
-        assert await store.terminate("run-0", event(0, "RunTerminated")) == "terminated"
+        assert await store.terminate("run-0", event(0, "RunTerminated"), b"\x01") == "terminated"
         await store.close()

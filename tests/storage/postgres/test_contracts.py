@@ -9,6 +9,7 @@ import pytest
 from durable.model.lifecycle import HOLD_BLOCKED
 from durable.model.rows import Act, Code, Commit, Delivery, Held, Lane, OutMessage, RunFilter
 from tests.storage.postgres.players import (
+    CANCEL,
     LANE,
     SECOND,
     event,
@@ -60,7 +61,6 @@ async def test_a_message_does_not_start_a_run_that_is_planned_for_later(store, c
     await store.start([new_run("later", not_before=NOW + 60 * SECOND)])
     await store.deliver([Delivery("later", "m", b"")])
     assert await store.claim(worker, [lane], 9) == []
-    assert await store.next_due([lane]) == NOW + 60 * SECOND
     clock[0] += 60 * SECOND
     [claim] = await store.claim(worker, [lane], 9)
     assert (claim.inbox_head, claim.now) == (1, clock[0])
@@ -72,7 +72,6 @@ async def test_a_parked_run_wakes_at_its_time_or_by_a_message(store, clock, work
     assert [c.key for c in await store.claim(worker, [lane], 9)] == [keys[2]]
     clock[0] += 5
     assert [c.key for c in await store.claim(worker, [lane], 9)] == [keys[0]]
-    assert await store.next_due([lane]) is None
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -256,17 +255,17 @@ async def test_what_is_given_back_is_no_recovery(store, worker, rival, keys, lan
 async def test_terminate_tells_the_parent(store, worker, keys):
     child = new_run("kid", parent_key=keys[0], parent_cmd=42)
     await store.commit(worker, [step(keys[0], children=[child])])
-    assert await store.terminate("kid", END) == "terminated"
-    assert await store.terminate("kid", END) == "terminated"
-    assert [m.name for m in await store.inbox([(keys[0], 0)])] == ["child:42"]
-    assert await store.terminate("nobody", END) is None
+    assert await store.terminate("kid", END, CANCEL) == "terminated"
+    assert await store.terminate("kid", END, CANCEL) == "terminated"
+    assert [m.name for m in await store.inbox([(keys[0], 0)])] == ["~child:42:5"]
+    assert await store.terminate("nobody", END, CANCEL) is None
 
 
 async def test_restart_renames_and_is_idempotent(store, worker, keys):
     again = new_run("run-0", tags={"round": "2"})
     different = type(again)("run-0", LANE, type(again.started)(1, 1, 8, None, "fulfil", b"\x01in"))
-    first = await store.restart(different, END)
-    second = await store.restart(different, END)
+    first = await store.restart(different, END, CANCEL)
+    second = await store.restart(different, END, CANCEL)
     assert (first.key, first.created, second.key, second.created) == (
         second.key,
         True,
@@ -276,9 +275,9 @@ async def test_restart_renames_and_is_idempotent(store, worker, keys):
     assert (await store.run("run-0")).retried_from == "run-0~1"
     old = await store.run("run-0~1")
     assert (old.key, old.status, old.last.type) == (keys[0], "terminated", 5)
-    await store.restart(again, END)
+    await store.restart(again, END, CANCEL)
     assert (await store.run("run-0")).retried_from == "run-0~2"
-    fresh = await store.restart(new_run("unheard-of"), END)
+    fresh = await store.restart(new_run("unheard-of"), END, CANCEL)
     assert fresh.created
     assert (await store.run("unheard-of")).retried_from is None
 
@@ -288,7 +287,7 @@ async def test_many_restarts_at_once_make_one_chain(store, worker, keys):
         type(r)(r.id, r.lane, type(r.started)(1, 1, 100 + n, None, "fulfil", b""))
         for n, r in enumerate([new_run("run-1")] * 4)
     ]
-    await asyncio.gather(*(store.restart(run, END) for run in runs))
+    await asyncio.gather(*(store.restart(run, END, CANCEL) for run in runs))
     found = await store.runs(RunFilter(id_prefix="run-1"))
     assert sorted(row.id for row in found) == ["run-1", "run-1~1", "run-1~2", "run-1~3", "run-1~4"]
     assert sum(row.finished_at is None for row in found) == 1

@@ -13,7 +13,7 @@ import pytest
 
 from durable.model.rows import Delivery
 from durable.storage.postgres import arrays, batches
-from tests.storage.postgres.players import LANE, Player, event, new_run, park, report, step
+from tests.storage.postgres.players import Player, event, new_run, park, report, step
 
 TABLES = frozenset({"runs", "history", "inbox", "inbox_keys"})
 MANY = 3_000
@@ -134,7 +134,6 @@ def test_a_reaper(planner, worker, keys):
 def test_what_an_owner_polls(planner, worker, keys):
     both = [arrays.int8s(keys), arrays.int8s([0] * len(keys))]
     planner(planner.texts.owned, [worker, None])
-    planner(planner.texts.next_due, [arrays.int4s([planner.lanes[LANE]])])
     planner(planner.texts.load, both)
     planner(planner.texts.inbox, both)
     kinds = {kind for _, kind, _ in planner.scans()}
