@@ -138,9 +138,10 @@ class Act(IntEnum):
 
 @value
 class OutMessage:
-    """A message from the committing run: to any run by key, or to a child of its own by id.
+    """A message from the committing run to another one, by key (a child's report) or by id.
 
-    One to a run that has ended, does not exist, or (by id) is no child of the sender, is dropped.
+    One to a run that has ended, or does not exist, is dropped; so is a `~cancel` by id to a stranger: only
+    children are cancelled that way.
     """
 
     to: int | str

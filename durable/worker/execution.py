@@ -281,16 +281,14 @@ class Execution:
         self.host.dirty(self)
 
     def _record_next(self, event: history.Event) -> None:
-        if self.closed:
-            return
-        if self._recovered_from is not None:
+        if self._recovered_from is not None and not self.closed:
             lost, self._recovered_from = self._recovered_from, None
             self._apply(history.Recovered(event.at, lost, self.host.worker_id))
         self._apply(event)
-        if self.instance.length >= WARN_HISTORY:
-            self._check_length()
 
     def _apply(self, event: history.Event) -> None:
+        if self.closed:
+            return
         self.pending.append(encode_event(self.length + 1, event))
         self.under_way.happened(event, self.length)
         if isinstance(event, _GENERATIONS):
@@ -303,6 +301,8 @@ class Execution:
             seq = self.length
             for command in commands:
                 self._take(command, seq)
+        if self.instance.length >= WARN_HISTORY:
+            self._check_length()
 
     def at(self) -> int:
         """The time of an event that happens now; it never goes back within a run."""

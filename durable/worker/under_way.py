@@ -228,9 +228,9 @@ class UnderWay:
         """These do not exist: their ids belong to other runs."""
         for cmd in cmds:
             command = self.children.get(cmd)
-            if command is None:
-                continue
-            if command.conflict == "return_existing":
+            if command is None:  # of an earlier generation: nobody waits, but it is no child of ours
+                self._host.record(history.ChildRefused(self._host.at(), cmd, ""))
+            elif command.conflict == "return_existing":
                 self.ask(Follow(cmd, command.child_id), self._host.length)
             elif command.conflict == "restart":
                 self.ask(RestartChild(cmd, self._new_run(command)), self._host.length)

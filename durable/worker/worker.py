@@ -339,6 +339,11 @@ class Worker:
         return self._code
 
     @property
+    def worker_id(self) -> int:
+        """The id of the current lease."""
+        return self._keeper.worker_id
+
+    @property
     def running(self) -> bool:
         """It takes runs."""
         return self._state == "running"

@@ -72,7 +72,7 @@ end $fn$;
 -- over (e_), and what becomes of it: kept (0), parked (1) or finished (2). `p_first` may be empty: no
 -- generation begins. The end of a run ends its waits; that costs one look at a flag where there are none.
 -- Codes: 0 applied, 1 busy (its row, or a target's, is locked), 2 lost, 3 still mine but of other
--- length, 9 the lease is gone. With `p_wait`, locked rows are waited for, up to the lock timeout.
+-- length, 5 mine, but it must read its inbox before it ends, 9 the lease is gone. With `p_wait`, locked rows are waited for, up to the lock timeout.
 create function {schema}.commit(
     p_worker bigint, p_now timestamptz, p_wait boolean,
     p_key bigint[], p_epoch bigint[], p_seq bigint[], p_new bigint[], p_consumed bigint[],
@@ -127,7 +127,7 @@ begin
           from unnest(m_from, v_to, m_id, m_name, m_data) with ordinality
                as m(src, dst, id, name, data, ord)),
     locked as materialized (
-        select r.key, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status
+        select r.key, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status, r.parent_key
           from {schema}.runs r
          where r.key = any(v_keys) order by r.key for no key update of r skip locked),
     -- Runs of which a target is locked by somebody else; a target that does not exist is no obstacle.
@@ -142,7 +142,9 @@ begin
     mail as materialized (
         select m.dst, m.name, m.data, m.control, row_number() over (partition by m.dst order by m.ord) as nth
           from sent m join ok on ok.key = m.src join locked l on l.key = m.dst
-         where l.status <> all(v_ended)),
+         where l.status <> all(v_ended)
+           -- An id may belong to a stranger: whoever cancels by id means a child of its own.
+           and not (m.name = '~cancel' and m.id is not null and l.parent_key is distinct from m.src)),
     -- By id, to a child that this very statement starts: it finds them in its first row.
     letters as materialized (
         select m.id, m.name, m.data, m.control, row_number() over (partition by m.id order by m.ord) as nth
@@ -242,7 +244,9 @@ begin
                 when l.key is null then
                     case when exists (select 1 from {schema}.runs z where z.key = o.key) then 1 else 2 end
                 when l.owner = p_worker and l.epoch = o.epoch then
-                    case when l.seq = o.seq then 1 else 3 end
+                    case when l.seq <> o.seq then 3
+                         when o.act = 2 and coalesce(l.control_head, 0) > o.consumed then 5
+                         else 1 end
                 else 2 end)::smallint,
            case when d.key is not null then o.new else coalesce(l.seq, 0) end,
            coalesce(d.inbox_head, l.inbox_head, 0),

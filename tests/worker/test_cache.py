@@ -95,11 +95,11 @@ async def test_two_workers_that_take_turns_never_resume_a_wrong_instance() -> No
         handle = await world.run(first.client.start(naps, 1, id="a"))
         await world.until_status("a", "waiting")
         other = await world.process(naps, name="other")
-        lanes = first.worker.open_lanes
-        first.worker.open_lanes = lambda: ()  # it claims nothing for a while
+        lanes = first.worker._roster.open_lanes
+        first.worker._roster.open_lanes = lambda: ()  # it claims nothing for a while
         await world.pass_time(12)
-        other.worker.open_lanes = lambda: ()
-        first.worker.open_lanes = lanes
+        other.worker._roster.open_lanes = lambda: ()
+        first.worker._roster.open_lanes = lanes
         assert await world.result(handle) == 4
         await world.check()
         assert first.worker._roster.cache.misses >= 1

@@ -288,18 +288,18 @@ async def test_an_answer_that_cannot_be_handled_does_not_strand_its_run(
     """A run that was dropped here and is still ours is taken up anew."""
     async with world_with(slow) as (world, process):
         worlds.append(world)
-        parked, times = process.worker.ended, []
+        parked, times = process.worker._roster.ended, []
 
         def once(execution: Any, commit: Any) -> None:
             times.append(1)
             parked(execution, commit)
 
-        monkeypatch.setattr(process.worker, "ended", once)
+        monkeypatch.setattr(process.worker._roster, "ended", once)
         handle = await world.run(process.client.start(slow, 1.0, id="a"))
         await world.settle()
         execution = process.worker.held((await world.row("a")).key)
         assert execution is not None
-        process.worker.lost(execution)
+        process.worker._roster.lost(execution)
         assert await world.result(handle, 30) == 1
         assert times == [1]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from durable.model.messages import is_control
+from durable.model.messages import CANCEL
 from durable.model.rows import Act, Code, Commit, Committed
 from durable.storage.sqlite.claiming import alive
 from durable.storage.sqlite.connection import REFUSALS, Database, Row, refuse_nul
@@ -75,7 +76,7 @@ class _Guard:
             return Code.OTHER_SEQ
         # A run must not end before it has seen what was said to be seen (a cancel).
         unheard = item.act is Act.FINISH and self.control_head > item.consumed
-        return Code.BUSY if unheard else Code.APPLIED
+        return Code.UNSEEN if unheard else Code.APPLIED
 
 
 @dataclass(slots=True)
@@ -235,7 +236,19 @@ def _start_children(
 
 
 def _messages(database: Database, items: Sequence[Commit]) -> list[Post]:
-    sent = [m for item in items for m in item.messages]
-    keys = keys_of(database, {m.to for m in sent if isinstance(m.to, str)})
-    to = ((keys.get(m.to) if isinstance(m.to, str) else m.to, m) for m in sent)
-    return [Post(key, m.name, m.data, is_control(m.name)) for key, m in to if key is not None]
+    sent = [(item.key, m) for item in items for m in item.messages]
+    if not sent:
+        return []
+    known = keys_of(database, {m.to for _, m in sent if isinstance(m.to, str)})
+    posts: list[Post] = []
+    for source, message in sent:
+        key: int | None
+        if isinstance(message.to, str):
+            key, parent = known.get(message.to, (None, None))
+            if message.name == CANCEL and parent != source:
+                continue  # an id may belong to a stranger: a child of its own is meant
+        else:
+            key = message.to
+        if key is not None:
+            posts.append(Post(key, message.name, message.data, is_control(message.name)))
+    return posts

@@ -33,7 +33,8 @@ FROM (SELECT value ->> 0 AS key, value ->> 1 AS count, value ->> 2 AS control
 WHERE [runs].key = new.key AND finished_at IS NULL
 RETURNING [runs].key, inbox_head"""
 _PUT: Final = "INSERT INTO [inbox] (run_key, n, name, data)"
-_KEYS: Final = "SELECT id, key FROM [runs] WHERE id IN (SELECT value FROM json_each(?))"
+_KEYS: Final = """
+SELECT id, key, parent_key FROM [runs] WHERE id IN (SELECT value FROM json_each(?))"""
 _TARGETS: Final = """
 SELECT id, key, inbox_head, finished_at FROM [runs]
 WHERE id IN (SELECT value FROM json_each(?))"""
@@ -41,9 +42,12 @@ _KNOWN: Final = "SELECT n FROM [inbox_keys] WHERE run_key = ? AND key = ?"
 _REMEMBER: Final = "INSERT INTO [inbox_keys] (run_key, key, n, at) VALUES (?, ?, ?, ?)"
 
 
-def keys_of(database: Database, ids: Collection[str]) -> dict[str, int]:
-    """The keys of the runs that have these ids."""
-    return dict(database.fetch(_KEYS, (json.dumps(list(ids)),))) if ids else {}
+def keys_of(
+    database: Database, ids: Collection[str]
+) -> dict[str, tuple[int, int | None]]:
+    """The keys of the runs that have these ids, and of their parents."""
+    rows = database.fetch(_KEYS, (json.dumps(list(ids)),)) if ids else ()
+    return {id: (key, parent) for id, key, parent in rows}
 
 
 def post(database: Database, now: int, messages: Sequence[Post]) -> dict[int, int]:

@@ -74,7 +74,7 @@ def end_waits_of(database: Database, keys: Sequence[int]) -> None:
 def answer(database: Database, now: int, given: Answer) -> Answered:
     """Take an answer for an input that a run asks for: the first one."""
     refuse_nul("answer", (given.name, given.token, given.by))
-    key = keys_of(database, (given.run_id,)).get(given.run_id)
+    key, _ = keys_of(database, (given.run_id,)).get(given.run_id, (None, None))
     if key is None:
         return Answered(accepted=False, pending=False)
     token = f"~answer:{given.token}"

@@ -16,15 +16,15 @@ def control(id: str, key: str | None = None) -> Delivery:
 
 
 async def test_a_run_cannot_end_before_a_control_message_is_in_its_history(world: World):
-    """The commit answers BUSY and how many messages there are; once it is read, the end is accepted."""
+    """The commit answers UNSEEN and how many messages there are; once it is read, the end is accepted."""
     worker = await world.worker()
     claim = await world.claimed(worker, "r")
     await world.store.deliver([control("r")])
     (answer,) = await world.store.commit(worker, [finishing(claim)])
-    assert (answer.code, answer.seq, answer.inbox_head) == (Code.BUSY, 1, 1)
+    assert (answer.code, answer.seq, answer.inbox_head) == (Code.UNSEEN, 1, 1)
     assert len(await world.types("r")) == 1
     (patient,) = await world.store.commit(worker, [finishing(claim)], wait=True)
-    assert patient.code is Code.BUSY
+    assert patient.code is Code.UNSEEN
     (held,) = await world.store.owned(worker)
     assert held.inbox_head == 1
     await world.finish(worker, claim, consumed=1)
@@ -38,7 +38,7 @@ async def test_plain_messages_do_not_keep_a_run_from_its_end(world: World):
     await world.deliver("r")
     await world.store.deliver([control("r"), Delivery("r", "plain", b"\x01")])
     (answer,) = await world.store.commit(worker, [finishing(claim, consumed=1)])
-    assert (answer.code, answer.inbox_head) == (Code.BUSY, 3)
+    assert (answer.code, answer.inbox_head) == (Code.UNSEEN, 3)
     await world.finish(worker, claim, consumed=2)
 
 
@@ -53,7 +53,7 @@ async def test_a_control_message_lets_everything_else_pass(world: World):
     (again,) = await world.claim(worker)
     assert again.inbox_head == 1
     (answer,) = await world.store.commit(worker, [finishing(again)])
-    assert answer.code is Code.BUSY
+    assert answer.code is Code.UNSEEN
 
 
 async def test_a_repeated_control_message_is_the_same(world: World):
@@ -70,7 +70,7 @@ async def test_of_a_batch_only_the_run_that_has_not_listened_waits(world: World)
     runs = [await world.claimed(worker, id) for id in "abc"]
     await world.store.deliver([control("b")])
     answers = await world.store.commit(worker, [finishing(claim) for claim in runs])
-    assert [answer.code for answer in answers] == [Code.APPLIED, Code.BUSY, Code.APPLIED]
+    assert [answer.code for answer in answers] == [Code.APPLIED, Code.UNSEEN, Code.APPLIED]
 
 
 @pytest.mark.parametrize("name", [CANCEL, follow_message(7, 1)])
@@ -78,9 +78,9 @@ async def test_runs_that_cancel_or_follow_another_one_are_heard(world: World, na
     """From a run's own commit these messages are control messages."""
     worker = await world.worker()
     one, two = [await world.claimed(worker, id) for id in "ab"]
-    await world.commit(worker, one, messages=(OutMessage("b", name, b"\x01"),))
+    await world.commit(worker, one, messages=(OutMessage(two.key, name, b"\x01"),))
     (answer,) = await world.store.commit(worker, [finishing(two)])
-    assert (answer.code, answer.inbox_head) == (Code.BUSY, 1)
+    assert (answer.code, answer.inbox_head) == (Code.UNSEEN, 1)
     await world.finish(worker, two, consumed=1)
 
 
@@ -138,7 +138,7 @@ async def test_a_child_can_be_told_something_by_the_commit_that_starts_it(world:
     assert (claim.id, claim.inbox_head) == ("kid", 2)
     assert await world.mail(claim.key) == [(1, "hello"), (2, CANCEL)]
     (answer,) = await world.store.commit(worker, [finishing(claim)])
-    assert answer.code is Code.BUSY
+    assert answer.code is Code.UNSEEN
 
 
 async def test_a_message_goes_to_the_run_that_has_the_id_now(world: World):
