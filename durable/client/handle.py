@@ -37,6 +37,8 @@ class Runs(Protocol):
     def drives(self, run_id: str) -> bool: ...
     async def unserved(self, run_id: str) -> str | None: ...
     async def get(self, id: str, /, *, steps: bool = True, logs: bool = False) -> RunDetail: ...
+    async def cancel(self, id: str, /, *, reason: str | None = None) -> None: ...
+    async def terminate(self, id: str, /, *, reason: str | None = None) -> None: ...
 
 
 class Handle(Generic[R_co]):
@@ -110,6 +112,14 @@ class Handle(Generic[R_co]):
     async def get(self, *, steps: bool = True, logs: bool = False) -> RunDetail:
         """The run with what happened in it; `RunNotFound`."""
         return await self._client.get(self.id, steps=steps, logs=logs)
+
+    async def cancel(self, *, reason: str | None = None) -> None:
+        """Ask the run to stop; see `Client.cancel`."""
+        await self._client.cancel(self.id, reason=reason)
+
+    async def terminate(self, *, reason: str | None = None) -> None:
+        """End the run at once; see `Client.terminate`."""
+        await self._client.terminate(self.id, reason=reason)
 
     if not TYPE_CHECKING:
 

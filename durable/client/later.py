@@ -7,10 +7,7 @@ _NOT_BUILT = {
         ("send_event", "send_events", "publish", "pending_events", "cancel_wait"), "events"
     ),
     **dict.fromkeys(("provide_input", "pending_inputs"), "human input"),
-    **dict.fromkeys(("cancel", "terminate", "pause", "resume"), "cancelling and pausing runs"),
     **dict.fromkeys(("retry", "fork"), "retrying and forking runs"),
-    **dict.fromkeys(("children",), "children"),
-    **dict.fromkeys(("state",), "state of runs"),
     **dict.fromkeys(("request",), "requests"),
     **dict.fromkeys(("stream", "watch"), "live topics"),
     **dict.fromkeys(("enqueue",), "jobs"),

@@ -228,7 +228,9 @@ class UnderWay:
         """These do not exist: their ids belong to other runs."""
         for cmd in cmds:
             command = self.children.get(cmd)
-            if command is None:  # of an earlier generation: nobody waits, but it is no child of ours
+            if (
+                command is None
+            ):  # of an earlier generation: nobody waits, but it is no child of ours
                 self._host.record(history.ChildRefused(self._host.at(), cmd, ""))
             elif command.conflict == "return_existing":
                 self.ask(Follow(cmd, command.child_id), self._host.length)

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from durable.model.messages import is_control
-from durable.model.messages import CANCEL
+from durable.model.messages import CANCEL, is_control
 from durable.model.rows import Act, Code, Commit, Committed
 from durable.storage.sqlite.claiming import alive
 from durable.storage.sqlite.connection import REFUSALS, Database, Row, refuse_nul

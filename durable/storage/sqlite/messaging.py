@@ -42,9 +42,7 @@ _KNOWN: Final = "SELECT n FROM [inbox_keys] WHERE run_key = ? AND key = ?"
 _REMEMBER: Final = "INSERT INTO [inbox_keys] (run_key, key, n, at) VALUES (?, ?, ?, ?)"
 
 
-def keys_of(
-    database: Database, ids: Collection[str]
-) -> dict[str, tuple[int, int | None]]:
+def keys_of(database: Database, ids: Collection[str]) -> dict[str, tuple[int, int | None]]:
     """The keys of the runs that have these ids, and of their parents."""
     rows = database.fetch(_KEYS, (json.dumps(list(ids)),)) if ids else ()
     return {id: (key, parent) for id, key, parent in rows}
