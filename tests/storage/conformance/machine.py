@@ -8,8 +8,9 @@ beliefs can be wrong. The rules act on beliefs, right and wrong ones.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 from hypothesis import strategies as st
@@ -22,13 +23,11 @@ from hypothesis.stateful import (
 )
 
 from durable.model.history import CODES
-from durable.model.lifecycle import FINAL, HOLD_BLOCKED
-from durable.model.rows import Act, Claim, Code, Commit, Committed, OutMessage, RunFilter
+from durable.model.lifecycle import FINAL, HOLD_BLOCKED, HOLD_PAUSED
+from durable.model.rows import Act, Claim, Code, Commit, Committed, NewWait, OutMessage, RunFilter
 from durable.model.wire import EventRow
 from durable.storage.base import Storage
 from tests.storage.conformance.world import (
-    CANCEL,
-    TERMINATED,
     TTL,
     UNBLOCKED,
     Now,
@@ -65,7 +64,15 @@ class Run:
     recovered_seq: int = 0
     lost_owner: int | None = None
     parent: Run | None = None
+    parent_cmd: int = 0
+    abandoned: bool = False
     first_seq: int = 1
+    control: int = 0
+    followers: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    waits: dict[int, NewWait] = field(default_factory=dict[int, NewWait])
+    answered: dict[int, str] = field(default_factory=dict[int, str])
+    tokens: set[str] = field(default_factory=set[str])
+    had: set[int] = field(default_factory=set[int])
 
     @property
     def seq(self) -> int:
@@ -77,20 +84,41 @@ class Run:
 
     @property
     def shown(self) -> str:
-        return "blocked" if self.hold == HOLD_BLOCKED else self.status
+        return {HOLD_PAUSED: "paused", HOLD_BLOCKED: "blocked"}.get(self.hold, self.status)
 
     def append(self, count: int, type: str = "StepCompleted") -> None:
         self.history += [CODES[type]] * count
 
-    def receive(self, name: str, now: int) -> int:
+    def receive(self, name: str, now: int, *, control: bool = False) -> int:
         self.inbox.append(name)
-        self.ready_at = max(
-            now if self.ready_at is None else min(self.ready_at, now), self.not_before
-        )
+        self.wake(now)
+        if control:
+            self.control = len(self.inbox)
         return len(self.inbox)
+
+    def wake(self, now: int) -> None:
+        due = now if self.ready_at is None else min(self.ready_at, now)
+        self.ready_at = max(due, self.not_before)
+
+    @property
+    def unread(self) -> list[str]:
+        return self.inbox[self.consumed :]
 
     def end(self, status: str) -> None:
         self.status, self.owner, self.ready_at, self.hold = status, None, None, 0
+        self.waits.clear()
+
+
+def _followers(mail: Sequence[tuple[int, str]]) -> list[str]:
+    return [name.removeprefix("~follow:") for _, name in mail if name.startswith("~follow:")]
+
+
+def followed(row: EventRow | None, follower: str | None) -> EventRow:
+    """The event as which a run reads of a follower; a plain one where there is none."""
+    plain = row or event(0)
+    if follower is None:
+        return plain
+    return replace(plain, type=CODES["FollowerAdded"], name=follower)
 
 
 @dataclass
@@ -371,7 +399,12 @@ class StoreMachine(RuleBasedStateMachine):
         """I3: what is written under an old claim, or an old lease, is not written."""
         belief = data.draw(st.sampled_from(self.beliefs))
         commit = self._commit_of(belief, count, act, sleep=sleep, read=read, report=report)
-        self._send(belief, commit, lost=data.draw(RARELY))
+        self._send(belief, self._enrich(commit, data), lost=data.draw(RARELY))
+
+    def _enrich(self, commit: Commit, data: st.DataObject) -> Commit:
+        """What else it brings."""
+        del data
+        return commit
 
     def _send(self, belief: Belief, commit: Commit, *, lost: bool) -> None:
         (answer,) = self.do(self.store.commit(belief.worker, [commit]))
@@ -393,12 +426,14 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> Commit:
         claim = belief.claim
         rows: list[EventRow] = events(claim.seq, count)
-        if act is Act.FINISH:
-            rows.append(event(claim.seq + count + 1, "RunCompleted"))
         consumed = claim.consumed
         if read:
             mail = self.do(self.world.mail(claim.key, consumed))
             consumed += len(mail)
+            rows = [followed(row, name) for row, name in zip_longest(rows, _followers(mail))]
+            rows = [replace(row, seq=claim.seq + n) for n, row in enumerate(rows, 1)]
+        if act is Act.FINISH:
+            rows.append(event(claim.seq + len(rows) + 1, "RunCompleted"))
         target = next((run.key for run in self.model.values() if run.key != claim.key), None)
         return Commit(
             claim.key,
@@ -419,6 +454,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert answer.code is Code.LOST
         elif run.seq != commit.seq:
             assert (answer.code, answer.seq) == (Code.OTHER_SEQ, run.seq)
+        elif commit.act is Act.FINISH and run.control > commit.consumed:
+            assert (answer.code, answer.seq) == (Code.BUSY, run.seq)
+            assert answer.inbox_head == len(run.inbox)
         else:
             assert (answer.code, answer.seq) == (Code.APPLIED, run.seq + len(commit.events))
             self._apply(run, commit)
@@ -426,7 +464,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _apply(self, run: Run, commit: Commit) -> None:
         run.history += [row.type for row in commit.events]
+        for row in commit.events:
+            if row.type == CODES["FollowerAdded"]:
+                key, _, cmd = str(row.name).partition(":")
+                run.followers.append((int(key), int(cmd)))
         run.consumed = commit.consumed
+        run.first_seq = commit.first_seq or run.first_seq
+        self._change_waits(run, commit)
         if commit.events:
             run.lost_owner = None
         if len(run.inbox) > run.consumed:
@@ -438,9 +482,21 @@ class StoreMachine(RuleBasedStateMachine):
         if commit.act is Act.FINISH:
             run.end("completed")
         for message in commit.messages:
-            target = self._by_key(message.to)
-            if target.open:
-                target.receive(message.name, self.now())
+            to = (
+                self.model.get(message.to)
+                if isinstance(message.to, str)
+                else self._by_key(message.to)
+            )
+            if to is not None and to.open:
+                to.receive(message.name, self.now())
+
+    def _change_waits(self, run: Run, commit: Commit) -> None:
+        for cmd in commit.ended_waits:
+            run.waits.pop(cmd, None)
+        for wait in commit.waits:
+            if wait.cmd not in commit.ended_waits:
+                run.waits[wait.cmd] = wait
+                run.answered.pop(wait.cmd, None)
 
     def _learn(self, belief: Belief, commit: Commit, answer: Committed) -> None:
         belief.in_flight = None
@@ -449,6 +505,8 @@ class StoreMachine(RuleBasedStateMachine):
         elif answer.code is Code.OTHER_SEQ:
             run = self._by_key(belief.claim.key)
             belief.claim = replace(belief.claim, seq=answer.seq, consumed=run.consumed)
+        elif answer.code is Code.BUSY:
+            pass  # it reads on, and tries again
         else:
             self.beliefs.remove(belief)
 
@@ -493,25 +551,10 @@ class StoreMachine(RuleBasedStateMachine):
             if key is not None:
                 run.keys[key] = answer.number
 
-    @rule(id=st.sampled_from("bd"))
-    def terminate(self, id: str) -> None:
-        """I18: the end is reached once."""
-        status = self.do(self.store.terminate(id, TERMINATED, CANCEL))
-        run = self.model.get(id)
-        if run is None:
-            assert status is None
-        elif run.open:
-            run.append(1, "RunTerminated")
-            run.end("terminated")
-            run.epoch += 1
-            assert status == "terminated"
-        else:
-            assert status == run.status
-
-    @precondition(lambda self: any(run.hold for run in self.model.values()))
+    @precondition(lambda self: any(run.hold == HOLD_BLOCKED for run in self.model.values()))
     @rule(code=st.sampled_from(["code-1", "code-2"]))
     def unblock(self, code: str) -> None:
-        held = [run for run in self.model.values() if run.hold and code != "code-1"]
+        held = [r for r in self.model.values() if r.hold == HOLD_BLOCKED and code != "code-1"]
         assert self.do(self.store.unblock([self.lane], [code], UNBLOCKED)) == len(held)
         for run in held:
             run.append(1, "Unblocked")

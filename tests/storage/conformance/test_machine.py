@@ -11,6 +11,7 @@ from durable.storage import open_storage
 from durable.storage.base import Storage
 from tests.storage.conformance.conftest import POSTGRES
 from tests.storage.conformance.machine import StoreMachine
+from tests.storage.conformance.machine_orders import FullMachine
 
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
@@ -34,7 +35,7 @@ def test_sqlite_does_what_the_model_says(kind: str, examples: int, tmp_path: Pat
     """Any sequence of verbs, with lost answers, expired leases and wrong beliefs."""
     number = count()
 
-    class Machine(StoreMachine):
+    class Machine(FullMachine):
         def make(self) -> Storage:
             path = tmp_path / f"{next(number)}.db"
             return open_storage("sqlite://" if kind == "memory" else f"sqlite:///{path}")
@@ -49,7 +50,7 @@ def test_postgres_does_what_the_model_says(kind: str, request: pytest.FixtureReq
     url = request.getfixturevalue("durable_postgres")
     number = count()
 
-    class Machine(StoreMachine):
+    class Machine(FullMachine):
         def make(self) -> Storage:
             return open_storage(url, schema=f"durable_{next(number)}")
 
