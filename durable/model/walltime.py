@@ -9,14 +9,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
 Weekday: TypeAlias = Literal[
     "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"
 ]
 
-_WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WEEKDAYS: Final = get_args(Weekday)
 _SATURDAY: Final = 5
 _DAY: Final = timedelta(days=1)
 _TWO_DAYS: Final = 2 * 86_400
@@ -39,17 +39,17 @@ def next_weekday(now: datetime, day: str, *, hour: int, minute: int, tz: str | t
         message = f"day must be one of {', '.join(_WEEKDAYS)}, not {day!r}"
         raise ValueError(message)
     wanted = _WEEKDAYS.index(day)
-    return _next(now, zone_of(tz), _time(hour, minute), lambda date: date.weekday() == wanted)
+    return _next(now, zone_of(tz), _time(hour, minute), lambda each: each.weekday() == wanted)
 
 
 def end_of_day(now: datetime, *, tz: str | tzinfo) -> datetime:
     """The last microsecond that has the date of `now` in that zone."""
     zone = zone_of(tz)
     today = now.astimezone(zone).date()
-    midnight = datetime.combine(today + _DAY, time())
-    last = [(moment - datetime.resolution).astimezone(zone) for moment in _moments(midnight, zone)]
+    midnights = _moments(datetime.combine(today + _DAY, time()), zone)
+    ends = [midnight - datetime.resolution for midnight in midnights]
     # Clocks that are put back over midnight show the next date for a while, and then this one again.
-    return max(moment for moment in last if moment.date() == today)
+    return max(end for end in ends if end.astimezone(zone).date() == today).astimezone(zone)
 
 
 def zone_of(tz: str | tzinfo) -> tzinfo:
@@ -68,10 +68,11 @@ def zone_of(tz: str | tzinfo) -> tzinfo:
 def _next(now: datetime, zone: tzinfo, at: time, wanted: Callable[[date], bool]) -> datetime:
     day = now.astimezone(zone).date()
     while True:
-        if wanted(day):
-            moment = _moments(datetime.combine(day, at), zone)[0].astimezone(zone)
-            if moment > now and (moment.date() == day or _exists(day, zone)):
-                return moment
+        if wanted(day) and _exists(day, zone):
+            moment = _moments(datetime.combine(day, at), zone)[0]
+            # In UTC: datetimes of one zone are compared by their wall times.
+            if moment > now.astimezone(UTC):
+                return moment.astimezone(zone)
         day += _DAY
 
 
