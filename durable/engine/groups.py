@@ -123,7 +123,7 @@ class Group:
             return asyncio.ensure_future(member, loop=self._loop)
         message = (
             "what runs side by side must be awaitable, such as ctx.step(...) or a coroutine: "
-            f"number {len(self.futures) + 1} is a {type(member).__name__}"
+            f"number {len(self.futures) + 1} is of type {type(member).__name__}"
         )
         raise TypeError(message)
 

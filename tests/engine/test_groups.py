@@ -142,9 +142,13 @@ def test_a_limit_is_a_positive_int(verb, limit):
         (lambda ctx: ctx.parallel([], on_error="ignore"), ValueError, "fail_fast, complete_all"),
         (lambda ctx: ctx.parallel(ctx.step(double, 1)), TypeError, "not one Call"),
         (lambda ctx: ctx.map(double, 5), TypeError, "not one int"),
-        (lambda ctx: ctx.parallel([ctx.step(double, 1), double]), TypeError, "number 2 is a Sync"),
+        (
+            lambda ctx: ctx.parallel([ctx.step(double, 1), double]),
+            TypeError,
+            "number 2 is of type Sync",
+        ),
         (lambda ctx: ctx.race(), ValueError, "by name"),
-        (lambda ctx: ctx.race(a=ctx.sleep(1), b=3), TypeError, "number 2 is a int"),
+        (lambda ctx: ctx.race(a=ctx.sleep(1), b=3), TypeError, "number 2 is of type int"),
     ],
 )
 def test_what_is_no_group_is_refused(calls, error, text):
@@ -194,7 +198,7 @@ def test_a_member_that_is_refused_leaves_nothing_behind():
         return ""
 
     recording = live(of(body))
-    assert recording.outcome.endswith("number 2 is a int")
+    assert recording.outcome.endswith("number 2 is of type int")
     assert recording.names == []
     assert recording.logs == []
 
