@@ -12,20 +12,23 @@ from durable.model.commands import Site
 class Call(Coroutine[Any, Any, Any]):
     """One use of a verb. Nothing happens, and no command number is taken, until it is awaited."""
 
-    __slots__ = ("_arguments", "_begin", "_calls", "_iterator", "_taken", "code", "line")
+    __slots__ = ("_arguments", "_begin", "_calls", "_forgo", "_iterator", "_taken", "code", "line")
 
     def __init__(
         self,
         calls: dict[Call, None],
         begin: Callable[..., Any],
         arguments: tuple[Any, ...],
+        forgo: Callable[[], None] | None = None,
     ) -> None:
+        """`forgo` gives up what it was made with, when it is cancelled or closed before it began."""
         frame = sys._getframe(2)  # noqa: SLF001  the user's line, two frames up
         self.code = frame.f_code
         self.line = frame.f_lineno
         self._calls = calls
         self._begin = begin
         self._arguments = arguments
+        self._forgo = forgo
         # A future's iterator or a generator's wrapper: both have send, throw and close.
         self._iterator: Any = None
         self._taken = False
@@ -62,8 +65,7 @@ class Call(Coroutine[Any, Any, Any]):
     def throw(self, *args: Any) -> Any:
         if self._iterator is None:
             # Cancelled before it began: it never becomes a command.
-            self._calls.pop(self, None)
-            self._taken = True
+            self.close()
             raise args[0] if len(args) == 1 else args[1] or args[0]
         return self._iterator.throw(*args)
 
@@ -72,3 +74,5 @@ class Call(Coroutine[Any, Any, Any]):
         self._taken = True
         if self._iterator is not None:
             self._iterator.close()
+        elif self._forgo is not None:
+            self._forgo()

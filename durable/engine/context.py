@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from random import Random
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from durable.clock import SECOND, to_datetime, to_micros
+from durable.clock import to_datetime
 from durable.engine.calls import Call
 from durable.engine.child_verbs import ChildVerbs
 from durable.engine.event_verbs import EventVerbs
+from durable.engine.group_verbs import GroupVerbs
 from durable.engine.input_verbs import InputVerbs
 from durable.engine.scope_verbs import ScopeVerbs
+from durable.engine.time_verbs import TimeVerbs
 from durable.errors import NotAllowedInWorkflow
 from durable.model.commands import RunStep, WriteLog
-from durable.model.duration import Duration, seconds_of
 from durable.model.payload import fingerprint
 from durable.model.records import RunInfo
 from durable.model.scope import ACTIVATION
@@ -48,13 +47,11 @@ _NOT_BUILT = {
         "human input",
     ),
     **dict.fromkeys(("call", "start"), "children"),
-    **dict.fromkeys(("parallel", "map", "race"), "parallel groups"),
     **dict.fromkeys(("saga", "compensate"), "sagas"),
     "shield": "cancellation of runs",
     "set_state": "state of runs",
     "continue_as_new": "continue_as_new",
     "patched": "patches",
-    **dict.fromkeys(("next_business_day", "next_weekday", "end_of_day"), "business calendars"),
 }
 
 
@@ -80,12 +77,11 @@ class WorkflowLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class Context(EventVerbs, InputVerbs, ChildVerbs, ScopeVerbs):
+class Context(TimeVerbs, EventVerbs, InputVerbs, ChildVerbs, GroupVerbs, ScopeVerbs):
     """What a workflow function gets as its first argument."""
 
     def __init__(self, instance: Host, loop: WorkflowLoop) -> None:
-        self._instance = instance
-        self._loop = loop
+        super().__init__(instance, loop)
         self._random: Random | None = None
         self._uuids: Random | None = None
         self._log: WorkflowLog | None = None
@@ -129,38 +125,6 @@ class Context(EventVerbs, InputVerbs, ChildVerbs, ScopeVerbs):
         )
         scope = None if step.compensate is None else self._instance.sagas.scope()
         return self._instance.start_step(command, scope)
-
-    # -- time
-
-    if TYPE_CHECKING:
-        # What a checker must see to type `gather(ctx.step(...), ctx.sleep(1))` and a forgotten await.
-
-        async def sleep(self, duration: Duration, /) -> None: ...
-        async def sleep_until(self, when: datetime, /) -> None: ...
-
-    else:
-
-        def sleep(self, duration: Duration, /) -> Call:
-            """Sleep for a timedelta or seconds; days cost nothing, and it survives restarts."""
-            return Call(self._instance.calls, self._begin_sleep, (seconds_of(duration, "sleep"),))
-
-        def sleep_until(self, when: datetime, /) -> Call:
-            """Sleep until an aware datetime; one that has passed is no wait. Naive: `ValueError`."""
-            return Call(self._instance.calls, self._begin_sleep_until, (to_micros(when),))
-
-    def _begin_sleep(self, _call: Call, seconds: float) -> Coroutine[Any, Any, None]:
-        return asyncio.sleep(seconds)
-
-    def _begin_sleep_until(self, _call: Call, when: int) -> Coroutine[Any, Any, None]:
-        return asyncio.sleep(max(0.0, (when - self._instance.now) / SECOND))
-
-    def timeout(self, duration: Duration | None, /) -> asyncio.Timeout:
-        """`asyncio.timeout` for a timedelta or seconds; use it with `async with`."""
-        return asyncio.timeout(None if duration is None else seconds_of(duration, "timeout"))
-
-    def now(self) -> datetime:
-        """The time of the event that is being handled, in UTC. The same on every replay; never goes back."""
-        return to_datetime(self._instance.now)
 
     # -- values that replay alike
 

@@ -102,6 +102,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def __init__(self, host: Host) -> None:
         self._host = host
         self._ready: deque[Ready] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
         self._time = 0.0
         self._numbers = 0
         self._closed = False
@@ -138,7 +139,19 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             asyncio.events._set_running_loop(outer)  # noqa: SLF001
             _resume_current_task(outer, task)
 
+    def when_idle(self, future: asyncio.Future[None]) -> None:
+        """Settle `future` once nothing is left to do for the event that is being handled."""
+        self._idle.append(future)
+
     def _drain(self) -> None:
+        self._run_ready()
+        while self._idle:
+            future = self._idle.popleft()
+            if not future.done():
+                future.set_result(None)
+                self._run_ready()
+
+    def _run_ready(self) -> None:
         ready = self._ready
         while ready:
             handle = ready.popleft()
@@ -165,6 +178,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._failed.clear()
         self._generators.clear()
         self._ready.clear()
+        self._idle.clear()
         self._host = _NOBODY
 
     def _close_tasks(self) -> None:

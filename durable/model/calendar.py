@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Final, Literal, TypeAlias
-from zoneinfo import ZoneInfo
 
 from durable.model.duration import Duration, seconds_of
+from durable.model.walltime import zone_of
 
 Overlap: TypeAlias = Literal["skip", "queue", "allow", "cancel"]
 """What a firing does while the last run goes on: nothing, wait, run beside it, or cancel it."""
@@ -43,7 +43,7 @@ class Cron:
 
     def __post_init__(self) -> None:
         _check_expression(self.expression)
-        _zone(self.tz)
+        zone_of(self.tz)
         _check_overlap(self.overlap)
         seconds_of(self.catch_up, "Cron(catch_up=)")
         seconds_of(self.jitter, "Cron(jitter=)")
@@ -53,7 +53,7 @@ class Cron:
     @property
     def zone(self) -> tzinfo:
         """The time zone whose clocks the expression is read by."""
-        return _zone(self.tz)
+        return zone_of(self.tz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +110,6 @@ def _check_meaning(expression: str, *, strict: bool) -> None:
         croniter.expand(expression, strict=strict)
     except CroniterError as error:
         message = f"Cron({expression!r}): {error}"
-        raise ValueError(message) from None
-
-
-def _zone(tz: str | tzinfo) -> tzinfo:
-    if isinstance(tz, tzinfo):
-        return tz
-    if tz == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(tz)
-    except (KeyError, ValueError, OSError):
-        message = f"unknown time zone {tz!r}: write a name such as 'Europe/Berlin'"
         raise ValueError(message) from None
 
 

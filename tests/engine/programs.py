@@ -147,6 +147,40 @@ class Machine:
         for found in await asyncio.gather(*self.branches(parts), return_exceptions=collect):
             self.seen.append(f"gathered {found}")
 
+    async def do_parallel(
+        self, parts: list[Tree], limit: int | None, on_error: str, form: str
+    ) -> None:
+        given: Any
+        if form == "iterator":
+            given = (self.branch(number, part) for number, part in enumerate(parts))
+        elif form == "tasks":
+            given = [asyncio.create_task(branch) for branch in self.branches(parts)]
+        elif form == "mapping":
+            given = {f"key {n}": branch for n, branch in enumerate(self.branches(parts))}
+        elif form == "calls":
+            given = tuple(self.ctx.step(note, self.label(number)) for number in range(len(parts)))
+        else:
+            given = self.branches(parts)
+        try:
+            found = await self.ctx.parallel(given, limit=limit, on_error=on_error)
+        except Exception as error:
+            await self.note(f"parallel ended with {type(error).__name__}")
+            raise
+        self.seen.append(f"parallel {found}")
+
+    async def do_map(self, items: int, limit: int | None, shaking: bool) -> None:
+        labels = (self.label(number) for number in range(items))
+        outcomes = await self.ctx.map(
+            shaky if shaking else note, labels, limit=limit, on_error="complete_all"
+        )
+        self.seen += [type(outcome).__name__ for outcome in outcomes]
+
+    async def do_race(self, parts: list[Tree]) -> None:
+        name, number = await self.ctx.race(
+            **{f"runner {number}": branch for number, branch in enumerate(self.branches(parts))}
+        )
+        await self.note(f"{name} won with {number}")
+
     async def do_group(self, parts: list[Tree], body: Tree) -> None:
         try:
             async with asyncio.TaskGroup() as group:
@@ -318,6 +352,20 @@ def _inner(child: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
         _node("seq", parts=several),
         _node("gather", parts=several, collect=st.booleans()),
         _node("group", parts=several, body=child),
+        _node(
+            "parallel",
+            parts=several,
+            limit=st.none() | st.integers(1, 3),
+            on_error=st.sampled_from(["fail_fast", "complete_all"]),
+            form=st.sampled_from(["list", "iterator", "tasks", "mapping", "calls"]),
+        ),
+        _node(
+            "map",
+            items=st.integers(0, 5),
+            limit=st.none() | st.integers(1, 3),
+            shaking=st.booleans(),
+        ),
+        _node("race", parts=several),
         _node(
             "timeout", body=child, s=_SECONDS, how=st.sampled_from(["asyncio", "ctx", "wait_for"])
         ),

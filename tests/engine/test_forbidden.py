@@ -228,7 +228,6 @@ def test_as_completed_over_a_set_of_tasks_is_fine():
         ("wait_for_approval", "human input"),
         ("call", "children"),
         ("start", "children"),
-        ("parallel", "parallel groups"),
         ("saga", "sagas"),
         ("continue_as_new", "continue_as_new"),
         ("patched", "patches"),
