@@ -306,28 +306,28 @@ class EventVerbs:
 
         After `timeout` (seconds or a timedelta) it raises `WaitTimeout`, or gives `default`.
         """
+        seconds = checked_timeout(timeout, default, "wait_for_request")
+        return Call(self._instance.calls, self._begin_request, (request, seconds, default))
+
+    def _begin_request(
+        self, call: Call, request: Any, seconds: float | None, default: Any
+    ) -> Awaitable[Any]:
         if not isinstance(request, Request):
             message = f"wait_for_request takes a Request, not {request!r}"
             raise TypeError(message)
-        seconds = checked_timeout(timeout, default, "wait_for_request")
-        arguments: tuple[Any, ...] = (request, seconds, default)
-        return Call(self._instance.calls, self._begin_request, arguments)
-
-    def _begin_request(
-        self, call: Call, request: Request[Any, Any], seconds: float | None, default: Any
-    ) -> Awaitable[Any]:
-        asks = shape_of(request.asks)
+        wanted: Request[Any, Any] = request  # pyright: ignore[reportUnknownVariableType]
+        asks = shape_of(wanted.asks)
         asks.resolve()
-        shape_of(request.answers).resolve()
+        shape_of(wanted.answers).resolve()
         instance = self._instance
-        names, due = (request.name,), due_at(instance.now, seconds)
+        names, due = (wanted.name,), due_at(instance.now, seconds)
 
         def accept(event: RequestReceived) -> PendingRequest[Any, Any]:
             def answer(encoded: bytes | None, rejected: str | None) -> None:
                 instance.mailbox.answer(event.number, event.name, encoded, rejected)
 
             payload = asks.decode(event.payload, f"request {event.name}")
-            return PendingRequest(request, payload, answer)
+            return PendingRequest(wanted, payload, answer)
 
         return instance.mailbox.wait(
             lambda cmd: StartWait(cmd, "request", names, "one", None, due, call.site),
