@@ -32,20 +32,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NOT_BUILT = {
-    **dict.fromkeys(("wait_for_event", "wait_for_any", "wait_for_all", "send_event"), "events"),
-    **dict.fromkeys(("publish",), "events by correlation key"),
-    **dict.fromkeys(("wait_for_request",), "requests"),
-    **dict.fromkeys(
-        (
-            "wait_for_input",
-            "wait_for_approval",
-            "wait_for_choice",
-            "wait_for_choices",
-            "wait_for_text",
-            "wait_for_form",
-        ),
-        "human input",
-    ),
     **dict.fromkeys(("call", "start"), "children"),
     **dict.fromkeys(("saga", "compensate"), "sagas"),
     "shield": "cancellation of runs",

@@ -11,7 +11,7 @@ from durable.engine.children import ChildOperation, Children
 from durable.engine.context import Context
 from durable.engine.function import Function
 from durable.engine.loop import LoopTimer, WorkflowLoop
-from durable.engine.mailbox import Mailbox, WaitOperation
+from durable.engine.mailbox import Mailbox
 from durable.engine.operations import (
     Operation,
     OperationFuture,
@@ -22,6 +22,7 @@ from durable.engine.operations import (
 from durable.engine.replay import check
 from durable.engine.saga import Sagas, Scope
 from durable.engine.sites import user_site
+from durable.engine.waits import WaitOperation
 from durable.errors import NondeterminismError
 from durable.model import history
 from durable.model.carried import unpack_carried
@@ -145,6 +146,8 @@ class Instance:
         self._loop.discard()
         # No circle is left: a worker that ends thousands of runs a second leaves no work to the collector.
         self.__dict__.pop("function", None)
+        if self.has("mailbox"):
+            self.mailbox.discard()
         self._parts.clear()
 
     # -- what events do
@@ -354,7 +357,7 @@ _HANDLERS: dict[type[history.Event], Callable[[Instance, Any], None]] = {
     history.WaitCancelled: lambda i, e: i.mailbox.on_cancelled(e),
     history.EventReceived: lambda i, e: i.mailbox.on_event(e),
     history.InputProvided: lambda i, e: i.mailbox.on_input(e),
-    history.RequestReceived: lambda i, e: i.mailbox.on_request(e),
+    history.RequestReceived: lambda i, e: i.mailbox.on_event(e),
     history.MessageSent: Instance._on_message_sent,  # noqa: SLF001
     history.ChildStarted: Instance._on_child_started,  # noqa: SLF001
     history.ChildCompleted: Instance._on_child_ended,  # noqa: SLF001
@@ -385,6 +388,7 @@ _TIMER_NAMES = {
     "_handle_timeout": "timeout",
     "_release_waiter": "timeout",
     "begin": "retry of the run",
+    "_remind": "reminder",
 }
 """What asyncio wants a timer for, by its callback; the same for all versions of Python."""
 

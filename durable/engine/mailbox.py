@@ -6,30 +6,41 @@ code alone. What nobody takes stays, in order, and moves on with `continue_as_ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+import dataclasses
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from durable.engine.operations import Operation, OperationFuture
+from durable.engine.waits import (
+    NO_DEFAULT,
+    Accept,
+    Arrival,
+    Reminder,
+    SendOperation,
+    WaitFuture,
+    WaitOperation,
+)
 from durable.errors import IllegalTransition, PayloadError, RunNotFound, WaitTimeout
 from durable.model import history
 from durable.model.commands import AnswerRequest, EndWait, Send, Site, StartWait, WriteLog
-from durable.model.history import Kind
 
 if TYPE_CHECKING:
     from durable.engine.loop import WorkflowLoop
     from durable.model.commands import Command
 
-Arrival: TypeAlias = history.EventReceived | history.RequestReceived
-"""What lies in the inbox until a wait takes it."""
-Accept: TypeAlias = Callable[[Any], Any]
-"""Makes the value that the awaiter gets of an event; `PayloadError` when the event does not fit."""
-
-NO_DEFAULT: Any = object()
-"""A wait that has none: its time-out is an error."""
 UNKNOWN = "unknown"
 ENDED = "ended"
 """Why an event could not be sent."""
+_INFO = 20  # logging.INFO
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
+
+_Slot: TypeAlias = tuple[str, str]
+"""A kind and a name."""
+_UNFIT: Final[Any] = object()
+_number: Callable[[Arrival], int] = attrgetter("number")
 
 
 class Host(Protocol):
@@ -45,95 +56,19 @@ class Host(Protocol):
     def emit(self, command: Command) -> None: ...
 
 
-class WaitOperation:
-    """A wait for one event, for any or all of several, for a request, or for a person's input."""
-
-    __slots__ = ("_mailbox", "accept", "command", "default", "future", "got", "where")
-
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        command: StartWait,
-        accept: Accept,
-        where: Callable[[Any], object] | None,
-        default: Any,
-    ) -> None:
-        self._mailbox = mailbox
-        self.command = command
-        self.accept = accept
-        self.where = where
-        self.default = default
-        self.future = OperationFuture(loop=mailbox.loop)
-        self.future.operation = self
-        self.got: dict[str, tuple[Arrival, Any]] = {}
-        """Of a wait for several: what has come, and the value that it became."""
-
-    @property
-    def kind(self) -> Kind:
-        return self.command.kind
-
-    @property
-    def cmd(self) -> int:
-        return self.command.cmd
-
-    @property
-    def name(self) -> str:
-        return self.command.name
-
-    @property
-    def site(self) -> Site:
-        return self.command.site
-
-    def abandon(self) -> None:
-        """Nobody waits any more: what it has not given away goes back."""
-        self._mailbox.give_up(self)
-
-    def settle(self, value: Any) -> None:
-        self.future.operation = None
-        if not self.future.done():
-            self.future.set_result(value)
-
-    def refuse(self, error: BaseException) -> None:
-        self.future.operation = None
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class SendOperation:
-    """An event under way to another run, or to whoever waits under a key."""
-
-    __slots__ = ("command", "future")
-
-    def __init__(self, command: Send, future: OperationFuture) -> None:
-        self.command = command
-        self.future = future
-
-    @property
-    def kind(self) -> Kind:
-        return "message"
-
-    @property
-    def cmd(self) -> int:
-        return self.command.cmd
-
-    @property
-    def name(self) -> str:
-        return self.command.name
-
-    @property
-    def site(self) -> Site:
-        return self.command.site
-
-
 class Mailbox:
     """Arrivals that nobody has taken, and waits for which nothing has arrived."""
 
+    # Both are taken from at their front, ten thousand times in a row: an OrderedDict leaves no holes there.
+
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._unread: dict[tuple[str, str], list[Arrival]] = {}
-        """By kind and name, in their order."""
-        self._waiting: dict[tuple[str, str], dict[int, WaitOperation]] = {}
-        """By kind and name; the oldest first."""
+        self._unread: dict[_Slot, OrderedDict[int, Arrival]] = {}
+        """By kind and name; then by number, in that order."""
+        self._waiting: dict[_Slot, OrderedDict[int, WaitOperation]] = {}
+        """By kind and name; then by command, the oldest first."""
+        self._on_their_way: dict[WaitFuture, tuple[Arrival, ...]] = {}
+        """What was given to awaiters that have not run since."""
 
     @property
     def loop(self) -> WorkflowLoop:
@@ -148,16 +83,28 @@ class Mailbox:
         *,
         where: Callable[[Any], object] | None = None,
         default: Any = NO_DEFAULT,
+        remind: float | None = None,
     ) -> OperationFuture:
-        """A future of what is waited for; `start` makes the command for its number."""
+        """A future of what is waited for; `start` makes the command for its number.
+
+        A wait that finds at once what it waits for takes a number, and asks for nothing.
+        """
         command = start(self._host.next_command())
-        operation = WaitOperation(self, command, accept, where, default)
+        future = WaitFuture(self, loop=self.loop)
+        operation = WaitOperation(self, future, command, accept, where=where, default=default)
+        self._look_for(operation)
+        if future.done():
+            return future
+        operation.under_way = True
         self._host.open(operation)
         for name in command.names:
-            self._waiting.setdefault((command.kind, name), {})[command.cmd] = operation
+            self._waiting.setdefault((command.kind, name), OrderedDict())[command.cmd] = operation
         self._host.emit(command)
-        self._look_for(operation)
-        return operation.future
+        if remind is not None:
+            text = f"{command.kind} {command.name} has not come yet"
+            whom = f"; asked of {', '.join(command.to)}" if command.to else ""
+            operation.reminder = Reminder(self.loop, remind, lambda: self._tell(text + whom, _INFO))
+        return future
 
     def send(
         self, name: str, payload: bytes, *, target: str | None, key: str | None, site: Site
@@ -176,15 +123,15 @@ class Mailbox:
 
     # -- what events do
 
-    def on_event(self, event: history.EventReceived) -> None:
-        self._arrived("event", event)
-
-    def on_request(self, event: history.RequestReceived) -> None:
-        self._arrived("request", event)
+    def on_event(self, event: Arrival) -> None:
+        """An event or a request has come."""
+        if not self._offer(event):
+            self._keep(event)
 
     def on_input(self, event: history.InputProvided) -> None:
         """A person answered. One that does not fit leaves the question open."""
-        operation = self._waiting.get(("input", event.name), {}).get(event.cmd)
+        asking = self._waiting.get(("input", event.name))
+        operation = None if asking is None else asking.get(event.cmd)
         if operation is None:
             return  # nobody asks any more
         try:
@@ -199,34 +146,23 @@ class Mailbox:
     def on_started(
         self, operation: WaitOperation, event: history.WaitStarted | history.InputRequested
     ) -> None:
-        command = operation.command
-        if command.due != event.due:
+        if operation.command.due != event.due:
             # What was promised when it was written down holds, whatever the code says now.
-            operation.command = StartWait(
-                command.cmd,
-                command.kind,
-                command.names,
-                command.mode,
-                command.key,
-                event.due,
-                command.site,
-                command.form,
-                command.to,
-            )
+            operation.command = dataclasses.replace(operation.command, due=event.due)
             self._host.emit(operation.command)
 
     def on_timed_out(self, operation: WaitOperation) -> None:
         """Its time is up, or somebody ended it from outside."""
-        self._end(operation)
-        self._put_back(operation)
+        given = self._end(operation)
         if operation.default is not NO_DEFAULT:
             operation.settle(operation.default)
-            return
-        message = (
-            f"run {self._host.run_id}: no {operation.kind} {operation.name} came in time "
-            f"({operation.site})"
-        )
-        operation.refuse(WaitTimeout(message))
+        else:
+            message = (
+                f"run {self._host.run_id}: no {operation.kind} {operation.name} came in time "
+                f"({operation.site})"
+            )
+            operation.refuse(WaitTimeout(message))
+        self._put_back(given)
 
     def on_cancelled(self, event: history.WaitCancelled) -> None:
         """The oldest wait of this name times out now."""
@@ -254,101 +190,170 @@ class Mailbox:
 
     # -- matching
 
-    def _arrived(self, kind: str, event: Arrival) -> None:
-        waiting = self._waiting.get((kind, event.name))
-        for operation in list(waiting.values()) if waiting else ():
-            if self._take(operation, event):
-                return
-        self._unread.setdefault((kind, event.name), []).append(event)
+    def _offer(self, event: Arrival) -> bool:
+        """Give it to the oldest open wait that it fits; False when there is none."""
+        failed: list[tuple[WaitOperation, Exception]] = []
+        taker: WaitOperation | None = None
+        value = _UNFIT
+        waiting = self._waiting.get(_slot(event))
+        for operation in () if waiting is None else waiting.values():
+            try:
+                value = self._fitted(operation, event)
+            except Exception as raised:  # its predicate is the workflow's own code
+                failed.append((operation, raised))
+                continue
+            if value is not _UNFIT:
+                taker = operation
+                break
+        if taker is not None:
+            self._hand_over(taker, event, value)
+        for operation, error in failed:
+            given = self._end(operation)
+            operation.refuse(error)
+            self._put_back(given)
+        return taker is not None
 
     def _look_for(self, operation: WaitOperation) -> None:
         """Give a new wait what has come before it."""
-        command = operation.command
-        for event in list(self._candidates(command)):
-            if operation.future.done():
+        kind, names = operation.command.kind, operation.command.names
+        each: Sequence[tuple[str, ...]] = [(name,) for name in names]
+        for together in each if operation.command.mode == "all" else [names]:
+            try:
+                found = self._first_fitting(operation, kind, together)
+            except Exception as error:  # its predicate is the workflow's own code
+                operation.refuse(error)
                 return
-            if event.name not in operation.got and self._take(operation, event):
-                self._unread[command.kind, event.name].remove(event)
+            if found is not None:
+                event, value = found
+                self._unkeep(event)
+                self._hand_over(operation, event, value)
 
-    def _candidates(self, command: StartWait) -> Iterator[Arrival]:
-        if len(command.names) == 1:
-            yield from self._unread.get((command.kind, command.names[0]), ())
-            return
-        found = [
-            event for name in command.names for event in self._unread.get((command.kind, name), ())
+    def _first_fitting(
+        self, operation: WaitOperation, kind: str, names: tuple[str, ...]
+    ) -> tuple[Arrival, Any] | None:
+        unread = [
+            self._unread[kind, name].values() for name in names if (kind, name) in self._unread
         ]
-        yield from sorted(found, key=lambda event: event.number)
+        events: Iterable[Arrival] = (
+            unread[0] if len(unread) == 1 else heapq.merge(*unread, key=_number)
+        )
+        for event in events:
+            value = self._fitted(operation, event)
+            if value is not _UNFIT:
+                return event, value
+        return None
 
-    def _take(self, operation: WaitOperation, event: Arrival) -> bool:
-        """Give it to this wait, if it fits."""
-        command = operation.command
-        key = getattr(event, "key", None)
-        if (key is not None and key != command.key) or event.name in operation.got:
-            return False
+    def _fitted(self, operation: WaitOperation, event: Arrival) -> Any:
+        """What the wait makes of it, `_UNFIT` if it may not have it; raises what its predicate raises."""
+        key = event.key if isinstance(event, history.EventReceived) else None
+        if (key is not None and key != operation.command.key) or event.name in operation.given:
+            return _UNFIT
         try:
             value = operation.accept(event)
         except PayloadError as error:
-            self._tell(f"{command.kind} {event.name} stays unread, it does not fit: {error}")
-            return False
-        try:
-            if operation.where is not None and not operation.where(value):
-                return False
-        except Exception as error:  # the predicate is the workflow's own code
-            self._end(operation)
-            operation.refuse(error)
-            return False
+            self._tell(f"{operation.kind} {event.name} stays unread, it does not fit: {error}")
+            return _UNFIT
+        if operation.where is not None and not operation.where(value):
+            return _UNFIT
+        return value
+
+    def _hand_over(self, operation: WaitOperation, event: Arrival, value: Any) -> None:
+        command = operation.command
+        operation.given[event.name] = event, value
         if command.mode == "all":
-            operation.got[event.name] = event, value
-            if len(operation.got) == len(command.names):
-                self._end(operation)
-                operation.settle({name: operation.got[name][1] for name in command.names})
-            return True
-        self._end(operation)
-        operation.settle((event.name, value) if command.mode == "any" else value)
-        return True
+            if len(operation.given) < len(command.names):
+                return
+            value = {name: operation.given[name][1] for name in command.names}
+        elif command.mode == "any":
+            value = event.name, value
+        given = self._end(operation)
+        if operation.under_way:
+            future = operation.future
+            self._on_their_way[future] = given
+            future.add_done_callback(self._arrived)  # called after the awaiter
+        operation.settle(value)
+
+    def _arrived(self, future: Any) -> None:
+        """Its awaiter has run, and has seen what it was given."""
+        self._on_their_way.pop(future, None)
+
+    # -- what goes back
 
     def give_up(self, operation: WaitOperation) -> None:
         """Its awaiter is gone."""
-        self._end(operation)
-        self._put_back(operation)
+        self._put_back(self._end(operation))
 
-    def _put_back(self, operation: WaitOperation) -> None:
-        """What a wait for all had taken is there for others, in its old place."""
-        for event, _ in operation.got.values():
-            unread = self._unread.setdefault((operation.kind, event.name), [])
-            unread.append(event)
-            unread.sort(key=lambda event: event.number)
-        operation.got = {}
+    def take_back(self, future: WaitFuture) -> None:
+        """Its awaiter was cancelled before it saw what it was given."""
+        self._put_back(self._on_their_way.pop(future, ()))
 
-    def _end(self, operation: WaitOperation) -> None:
+    def _put_back(self, given: tuple[Arrival, ...]) -> None:
+        """Others may have it: a wait that is open, or one to come, which finds it in its old place."""
+        for event in sorted(given, key=_number):
+            self.on_event(event)
+
+    def _end(self, operation: WaitOperation) -> tuple[Arrival, ...]:
+        """It waits no more; what it had taken."""
+        given = tuple(event for event, _ in operation.given.values())
+        operation.given = {}
+        if not operation.under_way:
+            return given
         command = operation.command
         for name in command.names:
-            waiting = self._waiting[command.kind, name]
-            waiting.pop(command.cmd, None)
-            if not waiting:
-                del self._waiting[command.kind, name]
+            waiting = self._waiting.get((command.kind, name))
+            if waiting is not None:
+                waiting.pop(command.cmd, None)
+                if not waiting:
+                    del self._waiting[command.kind, name]
+        if operation.reminder is not None:
+            operation.reminder.stop()
         self._host.close(command.cmd)
         self._host.emit(EndWait(command.cmd))
+        return given
 
-    def _tell(self, text: str) -> None:
-        self._host.emit(WriteLog(_WARNING, "run %s: %s", (self._host.run_id, text), {}))
+    def _keep(self, event: Arrival) -> None:
+        """It waits for its wait, after those that came before it."""
+        unread = self._unread.setdefault(_slot(event), OrderedDict())
+        in_place = not unread or next(reversed(unread)) < event.number
+        unread[event.number] = event
+        if not in_place:
+            for number in sorted(unread):
+                unread.move_to_end(number)
+
+    def _unkeep(self, event: Arrival) -> None:
+        unread = self._unread[_slot(event)]
+        del unread[event.number]
+        if not unread:
+            del self._unread[_slot(event)]
+
+    def _tell(self, text: str, level: int = _WARNING) -> None:
+        self._host.emit(WriteLog(level, "run %s: %s", (self._host.run_id, text), {}))
 
     # -- from one generation to the next
 
     @property
     def unread(self) -> list[Arrival]:
-        """What nobody has taken, in the order of its arrival."""
-        waiting = {
-            id(operation): operation
+        """What no awaiter has seen, in the order of its arrival."""
+        open_waits = {
+            operation.cmd: operation
             for operations in self._waiting.values()
             for operation in operations.values()
         }
-        taken = [event for operation in waiting.values() for event, _ in operation.got.values()]
-        unread = [event for events in self._unread.values() for event in events]
-        return sorted(unread + taken, key=lambda event: event.number)
+        taken = [event for wait in open_waits.values() for event, _ in wait.given.values()]
+        taken += [event for given in self._on_their_way.values() for event in given]
+        unread = [event for events in self._unread.values() for event in events.values()]
+        return sorted(unread + taken, key=_number)
 
     def take_over(self, unread: tuple[Arrival, ...]) -> None:
         """They came for an earlier generation."""
         for event in unread:
-            kind = "event" if isinstance(event, history.EventReceived) else "request"
-            self._unread.setdefault((kind, event.name), []).append(event)
+            self._keep(event)
+
+    def discard(self) -> None:
+        """The run is forgotten: no circle is left for the collector."""
+        self._waiting.clear()
+        self._on_their_way.clear()
+
+
+def _slot(event: Arrival) -> _Slot:
+    return "event" if isinstance(event, history.EventReceived) else "request", event.name

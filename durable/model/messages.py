@@ -12,11 +12,9 @@ from typing import Any, Final
 import msgpack
 
 from durable.model import history
+from durable.model.events import RESERVED
 from durable.model.rows import Message
 from durable.model.wire import MSGPACK, EventRow, decode_event
-
-RESERVED: Final = "~"
-"""What the names of durable's own messages begin with."""
 
 CANCEL: Final = "~cancel"
 PAUSE: Final = "~pause"

@@ -70,3 +70,25 @@ def checked_name(value: object, what: str) -> str:
         message = f"the name of {what} must be 1 to {MAX_NAME} printable characters, not {value!r}"
         raise ValueError(message)
     return value
+
+
+def checked_text(value: object, what: str) -> str:
+    """`value`, if it is a string of 1 to `MAX_NAME` characters that a database keeps; else an error as above."""
+    if not isinstance(value, str):
+        message = f"{what} must be a string, not {value!r}"
+        raise TypeError(message)
+    if not 0 < len(value) <= MAX_NAME or "\x00" in value or not _encodable(value):
+        message = (
+            f"{what} must be 1 to {MAX_NAME} characters without a NUL or a lone surrogate, "
+            f"not {value[:40]!r}"
+        )
+        raise ValueError(message)
+    return value
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -29,13 +29,14 @@ class SchemaShape(Shape):
     longer fits its own class fails where it is written, not in whoever needs it later.
     """
 
-    __slots__ = ("_adapter", "_annotation", "_by_alias", "_narrowed")
+    __slots__ = ("_adapter", "_annotation", "_by_alias", "_json_schema", "_narrowed")
 
     _adapter: TypeAdapter[Any]
     _by_alias: bool
     """Fields are written by their alias; else by their name, as reading wants another alias."""
     _narrowed: bool
     """The author allowed a subclass to come back as its base (SerializeAsAny)."""
+    _json_schema: Mapping[str, Any]
 
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
@@ -62,6 +63,16 @@ class SchemaShape(Shape):
         self._by_alias = not _renames(schema)
         self._narrowed = _is_narrowed(schema)
         self._adapter = adapter
+
+    @override
+    def json_schema(self) -> Mapping[str, Any]:
+        self.resolve()
+        if not hasattr(self, "_json_schema"):
+            try:
+                self._json_schema = self._adapter.json_schema()
+            except Exception:  # parts of it have no form in JSON
+                self._json_schema = {}
+        return self._json_schema
 
     @override
     def lower(self, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from typing_extensions import override
@@ -56,6 +57,10 @@ class Shape:
     def lift_json(self, text: bytes, where: str) -> Any:
         """The value that a foreign client's JSON stands for."""
         return self.lift(parse_json(text, where), where)
+
+    def json_schema(self) -> Mapping[str, Any]:
+        """What values of this shape look like in JSON; empty where that cannot be said."""
+        return {}
 
     def encode(self, value: Any, where: str, limit: int = MAX_PAYLOAD) -> bytes:
         """The payload of `value`; `PayloadError` if it would not come back, or is over `limit` bytes."""

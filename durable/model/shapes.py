@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NewType, TypeVar
 
 from typing_extensions import override
@@ -49,6 +49,11 @@ class PrimitiveShape(Shape):
         return _lax(self._annotation).lift(value, where)
 
     @override
+    def json_schema(self) -> Mapping[str, Any]:
+        known = _JSON_TYPES.get(self._annotation)
+        return _lax(self._annotation).json_schema() if known is None else {"type": known}
+
+    @override
     def lift_json(self, text: bytes, where: str) -> Any:
         return _lax(self._annotation).lift_json(text, where)
 
@@ -72,6 +77,14 @@ _EXACT: Final[dict[Any, frozenset[type]]] = {
     type(None): frozenset({type(None)}),
 }
 """What type checkers accept for a primitive annotation; such values are kept as they are."""
+
+_JSON_TYPES: Final[dict[Any, str]] = {
+    int: "integer",
+    float: "number",
+    str: "string",
+    bool: "boolean",
+}
+"""What pydantic would say of them, without loading it."""
 
 
 def shape_of(annotation: Any) -> Shape:
