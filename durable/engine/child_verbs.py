@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from durable.engine.host import Host
+from durable.engine.verbs import Verbs
 
 
-class ChildVerbs:
+class ChildVerbs(Verbs):
     """Verbs for child runs."""
-
-    _instance: Host

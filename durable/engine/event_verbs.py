@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from durable.engine.calls import Call
+from durable.engine.verbs import Verbs
 from durable.engine.waits import NO_DEFAULT, checked_timeout, due_at
 from durable.model.commands import StartWait
 from durable.model.duration import Duration
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeForm
 
-    from durable.engine.host import Host
     from durable.model.history import EventReceived, RequestReceived
 
 T = TypeVar("T")
@@ -27,10 +27,8 @@ A = TypeVar("A")
 D = TypeVar("D")
 
 
-class EventVerbs:
+class EventVerbs(Verbs):
     """Verbs for events and requests: waiting for them, and sending them to others."""
-
-    _instance: Host
 
     # -- one event
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from durable.engine.calls import Call
+from durable.engine.verbs import Verbs
 from durable.engine.waits import NO_DEFAULT, checked_timeout, due_at
 from durable.model.commands import StartWait
 from durable.model.duration import Duration, seconds_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeForm
 
-    from durable.engine.host import Host
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -41,10 +41,8 @@ class Asking:
     default: Any
 
 
-class InputVerbs:
+class InputVerbs(Verbs):
     """Verbs that ask people."""
-
-    _instance: Host
 
     @overload
     async def wait_for_input(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from durable.engine.host import Host
+from durable.engine.verbs import Verbs
 
 
-class ScopeVerbs:
+class ScopeVerbs(Verbs):
     """Verbs for what surrounds code: sagas, shields, and the run itself."""
-
-    _instance: Host
