@@ -44,8 +44,9 @@ from durable.model.messages import child_message, event_of
 from durable.model.rows import Act, Commit, Message, NewRun, OutMessage
 from durable.model.wire import EventRow, decode_event, encode_event
 from durable.worker.effects import Effect
+from durable.worker.outbox import NO_ROWS
 from durable.worker.timetable import due_event
-from durable.worker.under_way import UnderWay
+from durable.worker.under_way import HAPPENED, REPLAYED, UnderWay
 
 if TYPE_CHECKING:
     from durable.clock import Timer
@@ -99,6 +100,7 @@ class Execution:
         "_recording",
         "_recovered_from",
         "_retries",
+        "_under_way",
         "_undone",
         "_unreleased",
         "active",
@@ -119,7 +121,6 @@ class Execution:
         "owned",
         "pending",
         "queue",
-        "under_way",
         "wake",
         "workflow",
     )
@@ -159,7 +160,7 @@ class Execution:
         """False while it is parked: nothing may happen to it here."""
         self.wake: Timer | None = None
         self._armed = 0
-        self.under_way = UnderWay(self)
+        self._under_way: UnderWay | None = None
         self._retries: dict[int, RunStep] = {}
         """Steps that wait for their next attempt (on replay: all that are open)."""
         self._cold = False
@@ -175,6 +176,19 @@ class Execution:
         self._recovered_from: int | None = None
 
     # -- taking it up
+
+    @property
+    def under_way(self) -> UnderWay:
+        """What it has under way besides steps; made when there is something: most runs only have steps."""
+        found = self._under_way
+        if found is None:
+            found = self._under_way = UnderWay(self)
+        return found
+
+    @property
+    def paused(self) -> bool:
+        """Nothing new may begin."""
+        return self._under_way is not None and self._under_way.paused
 
     @property
     def length(self) -> int:
@@ -206,7 +220,11 @@ class Execution:
             self._retries.pop(event.cmd, None)  # type: ignore[union-attr]
         elif isinstance(event, _GENERATIONS):
             self._new_generation()
-        self.under_way.replayed(event, seq)
+        elif isinstance(event, history.RunStarted) and event.deadline is not None:
+            self.under_way.times.deadline = event.deadline
+        note = REPLAYED.get(kind)
+        if note is not None:
+            note(self.under_way, event, seq)
         for command in self.instance.apply(event):
             if isinstance(command, RunStep):
                 self._retries[command.cmd] = command
@@ -233,7 +251,8 @@ class Execution:
         self._recovered_from = lost_owner
         if self._cold:
             self._cold = False
-            self.under_way.catch_up()
+            if self._under_way is not None:
+                self._under_way.catch_up()
             ending, self._undone = self._undone, None
             if ending is not None:
                 self._end(ending, self.length)
@@ -290,9 +309,11 @@ class Execution:
         if self.closed:
             return
         self.pending.append(encode_event(self.length + 1, event))
-        self.under_way.happened(event, self.length)
-        if isinstance(event, _GENERATIONS):
-            self._new_generation()
+        note = HAPPENED.get(type(event))
+        if note is not None:
+            note(self.under_way, event, self.length)
+            if isinstance(event, _GENERATIONS):
+                self._new_generation()
         try:
             commands = self.instance.apply(event)
         except Exception as error:
@@ -423,7 +444,8 @@ class Execution:
         """The database refuses what this run wants to append: drop that, and block."""
         self.consumed -= _messages_in(self.pending)
         del self.pending[:]
-        self.under_way.outbox.clear()
+        if self._under_way is not None:
+            self._under_way.outbox.clear()
         self._ending = None
         self.final = None
         self.blocked = None
@@ -446,7 +468,7 @@ class Execution:
 
     def _start(self, command: RunStep) -> None:
         due = command.not_before
-        if self.under_way.paused or (due is not None and due > self.host.now()):
+        if self.paused or (due is not None and due > self.host.now()):
             self._retries[command.cmd] = command
             if due is not None:
                 self.arm(due)
@@ -457,16 +479,18 @@ class Execution:
 
     def resume(self) -> None:
         """Fire what is due, start retries that are due, and wait in memory for what is due soon."""
-        if self.closed or self.under_way.paused or self.in_flight_ends:
+        if self.closed or self.paused or self.in_flight_ends:
             return
         now = self.host.now()
         for command in self._take_retries(now):
             self.active[command.cmd] = command
             self.host.run_step(self, command)
-        if self.under_way.times.deadline is not None and self.under_way.times.deadline <= now:
-            self.record(history.DeadlinePassed(self.at()))
-        while self._fire(now):
-            pass
+        if self._under_way is not None:
+            deadline = self._under_way.times.deadline
+            if deadline is not None and deadline <= now:
+                self.record(history.DeadlinePassed(self.at()))
+            while self._fire(now):
+                pass
         due = self.next_due
         if due is not None:
             self.arm(due)
@@ -483,6 +507,8 @@ class Execution:
 
     def _take_retries(self, now: int) -> list[RunStep]:
         """The steps whose next attempt is due: they do not wait any more."""
+        if not self._retries:
+            return []
         retries = self._retries.values()
         due = [c for c in retries if c.not_before is None or c.not_before <= now]
         for command in due:
@@ -492,8 +518,10 @@ class Execution:
     @property
     def next_due(self) -> int | None:
         """When something is due next, in microseconds."""
+        timed = None if self._under_way is None else self._under_way.times.next_due
+        if not self._retries:
+            return timed
         dues = [c.not_before for c in self._retries.values() if c.not_before is not None]
-        timed = self.under_way.times.next_due
         return min(dues if timed is None else [*dues, timed], default=None)
 
     def arm(self, due: int) -> None:
@@ -530,7 +558,9 @@ class Execution:
     @property
     def busy(self) -> bool:
         """Steps are running, or wait to be released; effects are under way; children are being started."""
-        return bool(self.active or self._unreleased or self.under_way.busy)
+        if self.active or self._unreleased:
+            return True
+        return self._under_way is not None and self._under_way.busy
 
     def finished_step(self, cmd: int) -> bool:
         """The step runner reports an attempt; False when nobody waits for it any more."""
@@ -563,8 +593,8 @@ class Execution:
         if not self.owned:
             return None
         act, status = self._act()
-        if act is Act.PARK and self.blocked is None:
-            self.under_way.list_all()
+        if act is Act.PARK and self.blocked is None and self._under_way is not None:
+            self._under_way.list_all()
             act, status = self._act()  # the history may have reached its limit
         if not self.pending and act is Act.KEEP:
             return None
@@ -574,7 +604,9 @@ class Execution:
             act, status = Act.KEEP, self._open_status("running")
             consumed -= _messages_in(self.pending[len(events) :])
         parked = act is Act.PARK
-        rows = self.under_way.outbox.until(self.durable + len(events))
+        rows = NO_ROWS
+        if self._under_way is not None:
+            rows = self._under_way.outbox.until(self.durable + len(events))
         hold = self._hold() if parked else 0
         self.in_flight = Commit(
             self.key,
@@ -599,10 +631,11 @@ class Execution:
     def _hold(self) -> int:
         if self.blocked is not None:
             return HOLD_BLOCKED
-        return HOLD_PAUSED if self.under_way.paused else 0
+        return HOLD_PAUSED if self.paused else 0
 
     def _open_status(self, status: RunStatus) -> RunStatus:
-        return "compensating" if self.under_way.compensating else status
+        compensating = self._under_way is not None and self._under_way.compensating
+        return "compensating" if compensating else status
 
     def _next_events(self) -> list[EventRow]:
         """What goes into one commit: at least one event, and no more than a statement should carry."""
@@ -621,7 +654,7 @@ class Execution:
             return Act.PARK, self._open_status("waiting")
         if self.busy or self.consumed < self.inbox_head:
             return Act.KEEP, self._open_status("running")
-        if self.under_way.paused:
+        if self.paused:
             return Act.PARK, self._open_status("waiting")
         due = self.next_due
         if due is not None and due - self.host.now() <= KEEP_SECONDS * SECOND:
@@ -631,7 +664,7 @@ class Execution:
     def _waiting_for(self) -> str | None:
         if self.blocked is not None:
             return self.blocked.splitlines()[0]
-        words = self.under_way.words()
+        words = [] if self._under_way is None else self._under_way.words()
         words += dict.fromkeys(f"retry of {c.step.name}" for c in self._retries.values())
         return ", ".join(words) or None
 
@@ -639,7 +672,7 @@ class Execution:
         """The database holds `durable` events of this run; the children that were started with them."""
         del self.pending[: durable - self.durable]
         self.durable = durable
-        return self.under_way.outbox.settled(durable)
+        return [] if self._under_way is None else self._under_way.outbox.settled(durable)
 
     def park(self) -> None:
         """The run has no owner now: nothing may happen to it here until it is claimed again."""
@@ -654,8 +687,9 @@ class Execution:
     def stop(self) -> None:
         """Stop whatever is under way; nothing that it brings is recorded."""
         self._stop_steps()
-        self.under_way.clear()
-        self.under_way.times.deadline = None
+        if self._under_way is not None:
+            self._under_way.clear()
+            self._under_way.times.deadline = None
         self._retries.clear()
         self._events.clear()
         self._disarm()
@@ -676,7 +710,8 @@ class Execution:
         self.dead = True
         self.stop()
         self.instance.discard()
-        self.under_way.release()
+        if self._under_way is not None:
+            self._under_way.release()
 
 
 _OUTCOMES = (*_STEP_EVENTS, history.MessageSent)

@@ -88,18 +88,6 @@ class UnderWay:
 
     # -- history
 
-    def replayed(self, event: history.Event, seq: int) -> None:
-        """An event that was written before."""
-        note = _ON_REPLAY.get(type(event))
-        if note is not None:
-            note(self, event, seq)
-
-    def happened(self, event: history.Event, seq: int) -> None:
-        """An event that is being written."""
-        note = _LIVE.get(type(event))
-        if note is not None:
-            note(self, event, seq)
-
     def catch_up(self) -> None:
         """After a replay: see to what the worker before may not have come to."""
         durable = self._host.length
@@ -299,9 +287,6 @@ class UnderWay:
     def _was_sent(self, event: history.MessageSent, _seq: int) -> None:
         self.effects.pop(event.cmd, None)
 
-    def _run_started(self, event: history.RunStarted, _seq: int) -> None:
-        self.times.deadline = event.deadline
-
     def _is_new_generation(self, _event: history.Event, seq: int) -> None:
         for cmd in self.times.waits.keys() & self.times.listed.keys():
             self.outbox.add(seq, EndedWait(cmd))
@@ -327,8 +312,8 @@ def _key(effect: Effect) -> int:
 
 
 # ruff: noqa: SLF001 - the tables name parts of the class
-_Note: TypeAlias = Callable[[UnderWay, Any, int], None]
-_ALWAYS: Mapping[type[history.Event], _Note] = {
+Note: TypeAlias = Callable[[UnderWay, Any, int], None]
+_ALWAYS: Mapping[type[history.Event], Note] = {
     history.ChildCompleted: UnderWay._child_ended,
     history.ChildFailed: UnderWay._child_ended,
     history.ChildRefused: UnderWay._child_ended,
@@ -337,9 +322,8 @@ _ALWAYS: Mapping[type[history.Event], _Note] = {
     history.Paused: UnderWay._pauses,
     history.Resumed: UnderWay._resumes,
 }
-_ON_REPLAY: Mapping[type[history.Event], _Note] = {
+REPLAYED: Mapping[type[history.Event], Note] = {
     **_ALWAYS,
-    history.RunStarted: UnderWay._run_started,
     history.TimerStarted: UnderWay._was_listed,
     history.WaitStarted: UnderWay._was_listed,
     history.InputRequested: UnderWay._was_listed,
@@ -351,7 +335,8 @@ _ON_REPLAY: Mapping[type[history.Event], _Note] = {
     history.Patched: UnderWay._was_recorded,
     history.RequestAnswered: UnderWay._was_recorded,
 }
-_LIVE: Mapping[type[history.Event], _Note] = {
+"""What an event says that was written before."""
+HAPPENED: Mapping[type[history.Event], Note] = {
     **_ALWAYS,
     history.ContinuedAsNew: UnderWay._is_new_generation,
     history.RunRetried: UnderWay._is_new_generation,
@@ -360,3 +345,4 @@ _LIVE: Mapping[type[history.Event], _Note] = {
     history.InputRequested: UnderWay._is_listed,
     history.ChildStarted: UnderWay._child_is_started,
 }
+"""What an event says that is being written."""
