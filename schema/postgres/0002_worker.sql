@@ -193,7 +193,7 @@ begin
         insert into {schema}.runs (id, lane, priority, seq, created_at, ready_at, not_before, deadline,
                                    tags, parent_key, parent_cmd, abandoned, inbox_head, control_head)
         select b.id, b.lane, b.priority, 1, v_now, coalesce(b.not_before, v_now), b.not_before, b.deadline,
-               b.tags::jsonb, b.parent, b.cmd, b.abandoned = 1, coalesce(t.cnt, 0), t.control
+               b.tags::jsonb, b.parent, b.cmd, nullif(b.abandoned, 0) = 1, coalesce(t.cnt, 0), t.control
           from born b
           left join (select id, count(*) as cnt, max(nth) filter (where control) as control
                        from letters group by id) t on t.id = b.id
@@ -323,6 +323,6 @@ begin
               case when r.seq > coalesce(r.recovered_seq, 0) then 0 else r.recoveries end as recoveries,
               r.first_seq)
     select t.key, t.id, t.lane, t.epoch, t.seq, t.consumed, t.inbox_head, t.status, v_now,
-           t.lost_owner, t.recoveries, t.first_seq
+           t.lost_owner, t.recoveries, coalesce(t.first_seq, 1)
       from taken t order by array_position(v_keys, t.key);
 end $fn$;

@@ -38,7 +38,7 @@ begin
                                    parent_key, parent_cmd, abandoned, owner, epoch, status, started_at,
                                    ready_at)
         select a.id, a.lane, a.priority, 1, v_now, a.not_before, a.deadline, a.tags::jsonb,
-               a.parent_key, a.parent_cmd, a.abandoned = 1,
+               a.parent_key, a.parent_cmd, nullif(a.abandoned, 0) = 1,
                case when a.eager then a.owner end, case when a.eager then 1 else 0 end,
                case when a.eager then 'running' else 'pending' end, case when a.eager then v_now end,
                case when a.eager then v_now + interval '10 seconds' else coalesce(a.not_before, v_now) end

@@ -50,7 +50,7 @@ create function {schema}.dependants(p_key bigint) returns setof bigint
     set jit = off set enable_seqscan = off
 as $fn$
     select c.key from {schema}.runs c
-     where c.parent_key = p_key and c.finished_at is null and not c.abandoned
+     where c.parent_key = p_key and c.finished_at is null and c.abandoned is not true
 $fn$;
 
 -- Lock a run and everybody whom its end concerns. Answers its key; null: no such run.
@@ -228,9 +228,10 @@ create function {schema}.pause(
 as $fn$
 declare
     v_now timestamptz := coalesce(p_now, clock_timestamp());
+    v_key bigint := {schema}.lock_run(p_id);
     v_run {schema}.runs;
 begin
-    select * into v_run from {schema}.runs r where r.key = {schema}.lock_run(p_id);
+    select * into v_run from {schema}.runs r where r.key = v_key;
     if not found then
         return null;
     elsif v_run.finished_at is not null or v_run.hold <> 0 then
@@ -255,9 +256,10 @@ create function {schema}.resume(
 as $fn$
 declare
     v_now timestamptz := coalesce(p_now, clock_timestamp());
+    v_key bigint := {schema}.lock_run(p_id);
     v_run {schema}.runs;
 begin
-    select * into v_run from {schema}.runs r where r.key = {schema}.lock_run(p_id);
+    select * into v_run from {schema}.runs r where r.key = v_key;
     if not found then
         return null;
     elsif v_run.finished_at is not null or v_run.hold = 2 then

@@ -41,7 +41,7 @@ create table {schema}.publications (
     data     bytea not null,
     idem     text collate "C"
 );
-create index publications_topic on {schema}.publications (key, name, n);
+create index publications_topic on {schema}.publications (key, name);
 create index publications_until on {schema}.publications (until);
 create index publications_idem on {schema}.publications (key, name, idem) where idem is not null;
 
@@ -72,8 +72,8 @@ begin
         return query select true, false, null::text, null::timestamptz;
         return;
     end if;
-    select * into v_wait from {schema}.waits w where w.run_key = v_key and w.cmd = p_cmd and w.kind = 2;
-    if not found then
+    select * into v_wait from {schema}.waits w where w.run_key = v_key and w.cmd = p_cmd;
+    if not found or v_wait.kind <> 2 then
         return query select false, false, null::text, null::timestamptz;
         return;
     elsif v_wait.answered_at is not null then

@@ -21,7 +21,7 @@ _RUN: Final = """
       from {schema}.runs r
       join {schema}.lanes l on l.id = r.lane
       left join {schema}.runs p on p.key = r.parent_key
-      left join {schema}.history a on a.run_key = r.key and a.seq = r.first_seq
+      left join {schema}.history a on a.run_key = r.key and a.seq = coalesce(r.first_seq, 1)
       left join {schema}.history z on z.run_key = r.key and z.seq = r.seq"""
 
 
@@ -87,7 +87,8 @@ class Statements:
     adopt: str = """
         select key, id, lane, epoch, seq, consumed, inbox_head, status,
                coalesce(%b::timestamptz, clock_timestamp()), lost_owner,
-               case when seq > coalesce(recovered_seq, 0) then 0 else recoveries end, first_seq
+               case when seq > coalesce(recovered_seq, 0) then 0 else recoveries end,
+               coalesce(first_seq, 1)
           from {schema}.runs where key = any(%b) and owner = %b order by key"""
     load: str = """
         select u.key, h.seq, h.type, h.at, h.cmd, h.name, h.data

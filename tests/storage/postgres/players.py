@@ -15,7 +15,18 @@ from typing import Any
 import psycopg
 
 from durable.model.history import CODES
-from durable.model.rows import Act, Commit, Delivery, Lane, NewRun, OutMessage
+from durable.model.rows import (
+    Act,
+    Commit,
+    Delivery,
+    Lane,
+    NewRun,
+    NewWait,
+    OutMessage,
+    Publication,
+    Subscription,
+    WaitKind,
+)
 from durable.model.wire import EventRow
 from durable.storage.postgres import PostgresStorage, arrays, batches
 from durable.storage.postgres.database import WORK
@@ -53,6 +64,12 @@ def finish(key: int, seq: int = 1, epoch: int = 1, **options: Any) -> Commit:
 
 def report(to: int, name: str = "child:1") -> OutMessage:
     return OutMessage(to, name, b"\x01done")
+
+
+def waits(*names: str, key: str | None = "k") -> list[NewWait]:
+    """A wait for events under a key; without one, a question."""
+    kind = WaitKind.EVENT if key else WaitKind.INPUT
+    return [NewWait(1, kind, names or ("paid",), 2, key=key)]
 
 
 class Player:
@@ -97,9 +114,30 @@ class Player:
     def start(self, *runs: NewRun) -> list[tuple[Any, ...]]:
         return self(self.texts.start, [None, *batches.start_arrays(runs, self.lanes)])
 
-    def deliver(self, run_id: str, name: str = "paid", key: str | None = None) -> int | None:
-        arrays_ = batches.delivery_arrays([Delivery(run_id, name, b"\x01", key)])
-        return self(self.texts.deliver, [None, *arrays_])[0][0]
+    def deliver(
+        self, run_id: str, name: str = "paid", key: str | None = None, *, control: bool = False
+    ) -> int | None:
+        letter = Delivery(run_id, name, b"\x01", key, control)
+        return self(self.texts.deliver, [None, *batches.delivery_arrays([letter])])[0][0]
+
+    def answer_question(self, run_id: str, by: str) -> tuple[bool, bool, str | None]:
+        given = [f"~input:1:{by}", b"\x01", by, by, arrays.time(event(0).at)]
+        accepted, pending, first, _ = self(self.texts.answer, [None, run_id, 1, *given])[0]
+        return accepted, pending, first
+
+    def publish(self, *names: str, key: str = "k") -> list[int]:
+        far = 4_000_000_000 * SECOND
+        events = [Publication(name, key, b"\x01", far) for name in names]
+        rows = self(self.texts.publish, [None, *batches.publication_arrays(events)])
+        return [row[0] for row in rows]
+
+    def subscribe(self, run: int, *names: str, key: str = "k") -> None:
+        wanted = batches.subscription_arrays([Subscription(run, names, key)])
+        self(self.texts.subscribe, [None, *wanted])
+
+    def mail(self, run: int) -> list[str]:
+        rows = self("select name from {s}.inbox where run_key = %s order by n", [run])
+        return [row[0] for row in rows]
 
     def terminate(self, run_id: str) -> str | None:
         end = event(0, "RunTerminated")

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from durable.model.rows import Delivery
+from durable.model.rows import Delivery, OutMessage
 from durable.storage.postgres import arrays, batches
-from tests.storage.postgres.players import Player, event, new_run, park, report, step
+from tests.storage.postgres.players import Player, event, finish, new_run, park, report, step, waits
 
-TABLES = frozenset({"runs", "history", "inbox", "inbox_keys"})
+TABLES = frozenset({"runs", "history", "inbox", "inbox_keys", "waits", "publications", "topics"})
 MANY = 3_000
 
 _FILL = f"""
@@ -30,6 +30,10 @@ _FILL = f"""
     insert into {{s}}.inbox (run_key, n, name, data)
     select key, 1, 'm', '' from {{s}}.runs where id like 'filled-%'"""
 
+_PUBLISHED = f"""
+    insert into {{s}}.publications (key, name, until, data)
+    select 'filled-' || n, 'paid', now() + interval '1 d', '' from generate_series(1, {MANY}) n"""
+
 
 class Planner(Player):
     """Sees the plan of everything that it sends, inside functions too."""
@@ -42,6 +46,7 @@ class Planner(Player):
         for setting in (
             "auto_explain.log_min_duration = 0",
             "auto_explain.log_nested_statements = on",
+            "auto_explain.log_analyze = on",
             "auto_explain.log_format = json",
             "client_min_messages = log",
         ):
@@ -54,11 +59,22 @@ class Planner(Player):
         if "plan:" in text:
             self.plans.append(json.loads(text.partition("plan:")[2])["Plan"])
 
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """Every node of every plan since the last look."""
+        return [node for plan in self.plans for node in _nodes(plan)]
+
     def scans(self) -> set[tuple[str, str, str]]:
         """Every `(table, kind of scan, index)` on a table of ours since the last look."""
         found = {scan for plan in self.plans for scan in _scans(plan) if scan[0] in TABLES}
         self.plans.clear()
         return found
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
 
 
 def _scans(node: dict[str, Any], table: str = "") -> Iterator[tuple[str, str, str]]:
@@ -104,7 +120,7 @@ def test_a_commit_in_full(planner, worker, keys):
     batch = [park(keys[0], consumed=0), step(keys[1], children=[child], messages=[report(keys[2])])]
     assert planner.commit(worker, *batch) == [0, 0]
     used = {(table, index) for table, _, index in planner.scans()}
-    assert used <= {("runs", "runs_pkey"), ("inbox", "inbox_pkey")}
+    assert used <= {("runs", "runs_pkey"), ("inbox", "inbox_pkey"), ("waits", "waits_pkey")}
     assert planner.commit(worker, *batch, wait=True) == [2, 3]
 
 
@@ -128,7 +144,11 @@ def test_messages(planner, keys):
 def test_a_reaper(planner, worker, keys):
     planner.reap()
     used = {(table, index) for table, _, index in planner.scans()}
-    assert used <= {("runs", "runs_owned")}
+    assert used <= {
+        ("runs", "runs_owned"),
+        ("publications", "publications_until"),
+        ("publications", "publications_pkey"),
+    }
 
 
 def test_what_an_owner_polls(planner, worker, keys):
@@ -144,6 +164,93 @@ def test_waiting_for_results(planner, keys):
     planner(planner.texts.finished, [arrays.long_texts(["run-0", "filled-3"])])
     planner(planner.texts.existing, [arrays.long_texts(["run-0", "filled-3"])])
     assert not any("Seq" in kind for table, kind, _ in planner.scans() if table == "history")
+
+
+def test_commits_that_begin_and_end_waits(planner, worker, keys):
+    begin = [park(keys[0], waits=waits()), step(keys[1], waits=waits(key=None), ended_waits=[7])]
+    assert planner.commit(worker, *begin) == [0, 0]
+    assert planner.commit(worker, finish(keys[1], 2)) == [0]
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used <= {("runs", "runs_pkey"), ("inbox", "inbox_pkey"), ("waits", "waits_pkey")}
+
+
+def test_the_end_of_runs_without_waits_looks_for_none(planner, worker, keys):
+    assert planner.commit(worker, *[finish(key) for key in keys]) == [0, 0, 0, 0]
+    scans = [node for node in planner.nodes if "Scan" in node["Node Type"]]
+    looks = [scan["Actual Loops"] for scan in scans if "waits" in str(scan)]
+    assert looks
+    assert not any(looks)
+
+
+def test_a_message_to_an_id(planner, worker, keys):
+    letter = OutMessage("run-1", "m", b"")
+    assert planner.commit(worker, step(keys[0], messages=[letter])) == [0]
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used <= {
+        ("runs", "runs_pkey"),
+        ("runs", "runs_id"),
+        ("inbox", "inbox_pkey"),
+        ("waits", "waits_pkey"),
+    }
+
+
+def test_publications_and_those_who_wait(planner, worker, keys):
+    planner("alter table {s}.publications set (autovacuum_enabled = off)")
+    planner(_PUBLISHED)
+    planner.commit(worker, park(keys[0], waits=waits()))
+    planner.scans()
+    assert planner.publish("paid", "refused") == [1, 0]
+    planner.subscribe(keys[1], "paid", "refused")
+    scans = planner.scans()
+    assert not [scan for scan in scans if scan[1] == "Seq Scan"]
+    assert {index for table, _, index in scans if table == "waits"} == {"waits_key"}
+
+
+def test_an_answer(planner, worker, keys):
+    planner.commit(worker, park(keys[0], waits=waits(key=None)))
+    planner.scans()
+    assert planner.answer_question("run-0", "ada")[0]
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used <= {
+        ("runs", "runs_pkey"),
+        ("runs", "runs_id"),
+        ("waits", "waits_pkey"),
+        ("inbox_keys", "inbox_keys_pkey"),
+    }
+
+
+def test_what_is_read_of_histories_by_what_it_says(planner, keys):
+    ids = arrays.long_texts(["run-0", "filled-3"])
+    planner(planner.texts.states, [ids])
+    planner(planner.texts.replies, [ids, arrays.int4s([1, 2])])
+    planner(planner.texts.newest.replace("{type}", "60"), ["run-0", "progress"])
+    used = {index for table, _, index in planner.scans() if table == "history"}
+    assert used == {"history_named", "history_replies"}
+
+
+def test_a_parents_children(planner, keys):
+    planner(planner.texts.children, [keys[0], arrays.int4s([1, 2])])
+    where = f" where r.parent_key = ({planner.texts.key_of}) order by r.key desc limit 50"
+    planner(planner.texts.runs + where, ["run-0"])
+    used = {index for table, _, index in planner.scans() if table == "runs"}
+    assert used <= {"runs_parent", "runs_id", "runs_pkey"}
+    assert "runs_parent" in used
+
+
+def test_a_page_of_waits(planner, worker, keys):
+    planner.commit(worker, park(keys[0], waits=waits(key=None)))
+    planner.scans()
+    query = planner.texts.waits.replace("{where}", "w.place > %b")
+    planner(query, [arrays.int2s([2]), 0, 50, 50])
+    used = {index for table, _, index in planner.scans() if table == "waits"}
+    assert used == {"waits_listed"}
+
+
+def test_holds(planner, keys):
+    for verb in (planner.texts.pause, planner.texts.resume):
+        planner(verb, [None, "run-0", *batches.order_scalars(event(0, "Paused"))])
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used <= {("runs", "runs_pkey"), ("runs", "runs_id"), ("inbox", "inbox_pkey")}
 
 
 def test_terminate(planner, keys):
