@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from durable.client.handle import Handle
-from durable.client.ids import checked_id, new_id
+from durable.client.ids import new_id
 from durable.client.later import refuse
 from durable.client.patience import patiently
 from durable.client.reading import detail_of, event_of, run_of
@@ -27,6 +27,7 @@ from durable.errors import (
 )
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import RunStarted, RunTerminated
+from durable.model.ids import checked_id
 from durable.model.lifecycle import FINAL, OPEN, RunStatus
 from durable.model.payload import ANY
 from durable.model.records import HistoryEvent, Listing, Page, Run, RunDetail

@@ -47,13 +47,7 @@ _NOT_BUILT = {
         ),
         "human input",
     ),
-    **dict.fromkeys(("call", "start"), "children"),
     **dict.fromkeys(("parallel", "map", "race"), "parallel groups"),
-    **dict.fromkeys(("saga", "compensate"), "sagas"),
-    "shield": "cancellation of runs",
-    "set_state": "state of runs",
-    "continue_as_new": "continue_as_new",
-    "patched": "patches",
     **dict.fromkeys(("next_business_day", "next_weekday", "end_of_day"), "business calendars"),
 }
 
@@ -127,8 +121,9 @@ class Context(EventVerbs, InputVerbs, ChildVerbs, ScopeVerbs):
             fingerprint(encoded),
             call.site,
         )
-        scope = None if step.compensate is None else self._instance.sagas.scope()
-        return self._instance.start_step(command, scope)
+        if step.compensate is None:
+            return self._instance.start_step(command)
+        return self._instance.start_step(command, self._instance.sagas.scope_for(step))
 
     # -- time
 
@@ -179,10 +174,11 @@ class Context(EventVerbs, InputVerbs, ChildVerbs, ScopeVerbs):
 
     @property
     def _seed(self) -> str:
-        """What no other run has: an id may be used again by a restart."""
-        started = self._instance.started
+        """What no other run has: an id may be used again by a restart, and each generation draws anew."""
+        started, base = self._instance.started, self._instance.base
         assert started is not None
-        return f"{self.run_id}:{started.seed}" if started.seed else self.run_id
+        parts = (self.run_id, started.seed, str(base) if base else "")
+        return ":".join(part for part in parts if part)
 
     # -- the run
 
