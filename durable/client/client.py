@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast, 
 from durable.client.base import LocalWorker, not_found
 from durable.client.controlling import Controlling
 from durable.client.handle import Handle
-from durable.client.ids import checked_id, new_id
+from durable.client.ids import new_id
 from durable.client.later import refuse
 from durable.client.patience import patiently
 from durable.client.reading import detail_of, event_of, run_of, state_of
@@ -28,6 +28,7 @@ from durable.errors import (
 )
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import RunStarted, RunTerminated
+from durable.model.ids import checked_id
 from durable.model.lifecycle import FINAL, OPEN, RunStatus
 from durable.model.messages import pack_cancel
 from durable.model.payload import ANY

@@ -31,15 +31,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NOT_BUILT = {
-    **dict.fromkeys(("call", "start"), "children"),
-    **dict.fromkeys(("saga", "compensate"), "sagas"),
-    "shield": "cancellation of runs",
-    "set_state": "state of runs",
-    "continue_as_new": "continue_as_new",
-    "patched": "patches",
-}
-
 
 class WorkflowLog(logging.LoggerAdapter[logging.Logger]):
     """`ctx.log`: silent on replay, and written only once what led to a line is durable."""
@@ -109,8 +100,9 @@ class Context(TimeVerbs, EventVerbs, InputVerbs, ChildVerbs, GroupVerbs, ScopeVe
             fingerprint(encoded),
             call.site,
         )
-        scope = None if step.compensate is None else self._instance.sagas.scope()
-        return self._instance.start_step(command, scope)
+        if step.compensate is None:
+            return self._instance.start_step(command)
+        return self._instance.start_step(command, self._instance.sagas.scope_for(step))
 
     # -- values that replay alike
 
@@ -129,10 +121,11 @@ class Context(TimeVerbs, EventVerbs, InputVerbs, ChildVerbs, GroupVerbs, ScopeVe
 
     @property
     def _seed(self) -> str:
-        """What no other run has: an id may be used again by a restart."""
-        started = self._instance.started
+        """What no other run has: an id may be used again by a restart, and each generation draws anew."""
+        started, base = self._instance.started, self._instance.base
         assert started is not None
-        return f"{self.run_id}:{started.seed}" if started.seed else self.run_id
+        parts = (self.run_id, started.seed, str(base) if base else "")
+        return ":".join(part for part in parts if part)
 
     # -- the run
 
@@ -169,16 +162,6 @@ class Context(TimeVerbs, EventVerbs, InputVerbs, ChildVerbs, GroupVerbs, ScopeVe
         if self._log is None:
             self._log = WorkflowLog(self._instance)
         return self._log
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            feature = _NOT_BUILT.get(name)
-            if feature is None:
-                message = f"a workflow's context has no {name!r}"
-                raise AttributeError(message)
-            message = f"ctx.{name}: {feature} cannot be used yet"
-            raise NotImplementedError(message)
 
 
 def current_context() -> Context:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from durable.engine.numbered import WorkflowTask
+from durable.clock import SECOND
+from durable.engine.main_task import MainTask, ProtectedTask
 from durable.engine.saga import Unwound
 from durable.engine.sites import where
 from durable.errors import NotAllowedInWorkflow, NotAwaited, RunTimeout
@@ -28,14 +29,13 @@ from durable.model.scope import ACTIVATION
 if TYPE_CHECKING:
     from durable.engine.calls import Call
     from durable.engine.children import Children
-    from durable.engine.loop import WorkflowLoop
+    from durable.engine.loop import LoopTimer, WorkflowLoop
     from durable.engine.mailbox import Mailbox
     from durable.engine.saga import Sagas
     from durable.model.commands import Command
     from durable.model.history import RunStarted
     from durable.model.runnable import Workflow
 
-_MICROSECONDS = 1_000_000
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
 
 
@@ -64,6 +64,7 @@ class Host(Protocol):
     def new_context(self) -> object: ...
     def emit(self, command: Command) -> None: ...
     def report(self, context: dict[str, Any]) -> None: ...
+    def timeouts(self) -> Iterable[asyncio.Timeout]: ...
 
 
 class Function:
@@ -71,12 +72,13 @@ class Function:
 
     __slots__ = (
         "_cancelled",
+        "_held_back",
         "_instance",
         "_late",
         "_leaving",
-        "_protected",
         "_reason",
         "_shields",
+        "_start",
         "attempt",
         "main",
         "payload",
@@ -88,7 +90,9 @@ class Function:
         """The input of this generation, encoded."""
         self.attempt = attempt
         """Of the whole run (`@workflow(retry=)`)."""
-        self.main: WorkflowTask[None] | None = None
+        self.main: MainTask[None] | None = None
+        self._start: LoopTimer | None = None
+        """It begins later: a retry of the whole run."""
         self._cancelled = False
         self._reason: str | None = None
         self._late = False
@@ -96,8 +100,8 @@ class Function:
         self._leaving = False
         """It has been left: a cancel has nobody to go to."""
         self._shields = 0
-        self._protected: dict[WorkflowTask[Any], None] = {}
-        """Tasks that undo something: nothing cancels them."""
+        self._held_back = False
+        """A cancel waits for the end of the shields."""
 
     # -- its beginning
 
@@ -105,12 +109,19 @@ class Function:
         """Call it, unless that has happened."""
         if self.main is not None:
             return
+        start, self._start = self._start, None
+        if start is not None:
+            start.cancel()
         instance = self._instance
-        input = self._decode_input()
+        input = () if self.stopped else self._decode_input()
         # An empty context: what the worker's own context holds is not the same on every replay.
         context = contextvars.Context()
         context.run(ACTIVATION.set, instance.new_context())
-        self.main = instance.loop._make_task(self._run(input), context=context)  # noqa: SLF001  main task
+        self.main = instance.loop.make_task(MainTask, self._run(input), context=context)
+
+    def begin_at(self, when: float) -> None:
+        """Call it later, at this time of the loop."""
+        self._start = self._instance.loop.call_at(when, self.begin, context=contextvars.Context())
 
     def _decode_input(self) -> tuple[Any, ...]:
         """What it gets after its context; `PayloadError` blocks the run, it does not fail it."""
@@ -121,71 +132,103 @@ class Function:
 
     # -- cancelling
 
+    @property
+    def stopped(self) -> bool:
+        """The run was cancelled, or its time is up."""
+        return self._cancelled or self._late
+
     def cancel(self, reason: str | None) -> None:
         """Somebody wants it to stop. Once: a second time changes nothing."""
-        if self._cancelled or self._leaving:
+        if self.stopped:
             return
         self._cancelled = True
         self._reason = reason
-        self._deliver_cancel()
+        self._stop()
 
     def expire(self) -> None:
         """The time of the run is up: a cancel that ends as failed."""
-        if self._late or self._leaving:
+        if self._late:
             return
-        self._late = True
-        if not self._cancelled:
-            self._deliver_cancel()
+        before, self._late = self._cancelled, True
+        if not before:
+            self._stop()
 
-    def _deliver_cancel(self) -> None:
+    def _stop(self) -> None:
+        if self._leaving:
+            return  # it counts if there was to be another attempt
         if self._shields:
-            return
-        self.begin()  # if it waits for its next attempt
-        assert self.main is not None
-        self.main.cancel()
+            self._held_back = True
+        elif self.main is None:
+            self.begin()  # it waits for its next attempt: there will be none
+        else:
+            self.main.stop(self._instance.timeouts())
 
     def enter_shield(self) -> None:
         """Hold back a cancel that comes from now on."""
         self._shields += 1
 
-    def leave_shield(self) -> None:
-        """Let through what the last shield has held back."""
+    def leave_shield(self) -> bool:
+        """Let through what has been held back; whether it goes to the task that is running."""
         self._shields -= 1
-        held_back = (self._cancelled or self._late) and not self._leaving
-        if not self._shields and held_back and self.main is not None:
-            self.main.cancel()
+        if self._shields or not self._held_back or self._leaving or self._instance.discarded:
+            return False
+        assert self.main is not None
+        self._held_back = False
+        self.main.stop(self._instance.timeouts())
+        return asyncio.current_task() is self.main
 
     # -- the whole of it
 
     async def _run(self, input: tuple[Any, ...]) -> None:
-        instance = self._instance
         error: BaseException | None = None
         result = b""
         try:
             result = await self._call(input)
         except BaseException as raised:
-            if instance.discarded:
+            if self._instance.discarded:
                 raise
             error = raised
         else:
             error = self._never_awaited()
-        self._leaving = True
-        if error is None and self._late:
-            error = asyncio.CancelledError()  # it swallowed that its time was up
-        await self._cancel_rest(warn=error is None)
-        unwound = await self._unwind(error)
-        if instance.has("children"):
-            instance.children.close()
-        await instance.loop.close_generators()
-        for context in instance.loop.unretrieved():
-            instance.report(context)
-        instance.finished = True
-        instance.emit(CompleteRun(result) if error is None else self._ending(error, unwound))
+        try:
+            await self._leave(result, error)
+        finally:
+            error = None  # its traceback knows this frame: no circle is left
 
     async def _call(self, input: tuple[Any, ...]) -> bytes:
+        if self.stopped:
+            raise asyncio.CancelledError  # before it began
         workflow = self._instance.workflow
         result = await workflow.fn(ACTIVATION.get(), *input)
         return workflow.result.encode(result, f"result of workflow {workflow.name}")
+
+    async def _leave(self, result: bytes, error: BaseException | None) -> None:
+        """Everything that is to happen once the function is left, and the end of the run."""
+        instance = self._instance
+        self._leaving = True
+        stopped, late = self.stopped, self._late
+        returned = error is None
+        if late and error is None:
+            error = asyncio.CancelledError()  # it swallowed that its time was up
+        assert self.main is not None
+        if self.stopped or self.main.cancelling():
+            # A cancel that found nothing to be raised at is raised here, where nobody minds.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        await self._cancel_rest(warn=error is None)
+        await instance.loop.close_generators()
+        if instance.has("children"):
+            instance.children.close()
+        unwound = await self._unwind(error)
+        for context in instance.loop.unretrieved():
+            instance.report(context)
+        instance.finished = True
+        if error is None:
+            instance.emit(CompleteRun(result))
+        elif late and (returned or not self._was_cancelled(error)):
+            instance.emit(self._timed_out(error, unwound))
+        else:
+            instance.emit(self._ending(error, unwound, stopped=stopped))
 
     def _never_awaited(self) -> NotAwaited | None:
         calls = self._instance.calls
@@ -204,10 +247,8 @@ class Function:
         rest = [
             task
             for task in instance.loop.tasks
-            if task is not self.main and not task.done() and task not in self._protected
+            if task is not self.main and not task.done() and not isinstance(task, ProtectedTask)
         ]
-        if not rest:
-            return
         for task in rest:
             if warn:
                 text = "run %s returned while %s was pending: it was cancelled"
@@ -218,10 +259,9 @@ class Function:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(rest)
 
-    def protected_task(self, coroutine: Coroutine[Any, Any, Any]) -> WorkflowTask[Any]:
-        """A task that goes on when the function has ended."""
-        task = self._instance.loop._make_task(coroutine)  # noqa: SLF001  our own loop
-        self._protected[task] = None
+    def protected_task(self, coroutine: Coroutine[Any, Any, Any]) -> ProtectedTask[Any]:
+        """A task that nothing cancels."""
+        task: ProtectedTask[Any] = self._instance.loop.make_task(ProtectedTask, coroutine)
         return task
 
     async def _unwind(self, error: BaseException | None) -> Unwound:
@@ -230,46 +270,58 @@ class Function:
         if not instance.has("sagas"):
             return Unwound()
         sagas = instance.sagas
-        if error is not None and not sagas.root.untouched:
-            instance.emit(BeginCompensation())
-        task = self.protected_task(sagas.undo_all(sagas.root, only_late=error is None))
-        while not task.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        unwound: Unwound = task.result()
+        unwound = Unwound()
+        if not sagas.root.untouched:
+            if error is not None:
+                instance.emit(BeginCompensation())
+            task = self.protected_task(sagas.undo_all(sagas.root, only_late=error is None))
+            while not task.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
+            unwound = task.result()
         if error is not None:
             unwound.add(sagas.undone_because_of(error))
         return unwound
 
     # -- its end
 
-    def _ending(self, error: BaseException, unwound: Unwound) -> Ending:
-        """How a run ends that its function has left by an exception."""
-        by_cancel = isinstance(error, asyncio.CancelledError)
-        if by_cancel and self._late and not self._cancelled:
-            message = f"run {self._instance.run_id} passed its deadline"
-            failure = encode_failure(failure_of(RunTimeout(message)))
-            return FailRun(failure, _failed_status(unwound))
-        if by_cancel and self._cancelled:
-            return CancelRun(self._reason, "compensation_failed" if unwound.failed else "cancelled")
+    def _was_cancelled(self, error: BaseException) -> bool:
+        return self._cancelled and isinstance(error, asyncio.CancelledError)
+
+    def _ending(self, error: BaseException, unwound: Unwound, *, stopped: bool) -> Ending:
+        """How a run ends that its function has left by an exception; `stopped`: it was to stop before."""
+        if self._was_cancelled(error):
+            return self._cancel_run(unwound)
         failure = encode_failure(failure_of(error))
-        again = None if unwound.failed else self._retry(error, failure)
+        again = None if unwound.failed or stopped else self._retry(error, failure)
+        if again is not None and self.stopped:
+            # It was to stop while it undid this attempt: there is no other one.
+            return self._cancel_run(unwound) if self._cancelled else self._timed_out(error, unwound)
         return again or FailRun(failure, _failed_status(unwound))
+
+    def _cancel_run(self, unwound: Unwound) -> CancelRun:
+        return CancelRun(self._reason, "compensation_failed" if unwound.failed else "cancelled")
+
+    def _timed_out(self, error: BaseException, unwound: Unwound) -> FailRun:
+        timeout = RunTimeout(f"run {self._instance.run_id} passed its deadline")
+        if not isinstance(error, asyncio.CancelledError):
+            timeout.__cause__ = error
+        return FailRun(encode_failure(failure_of(timeout)), _failed_status(unwound))
 
     def _retry(self, error: BaseException, failure: bytes) -> ContinueRun | None:
         """The next attempt of the whole run, where it is to have one."""
         instance = self._instance
         policy = instance.workflow.retry
-        if policy is None or self._cancelled or self._late:
+        if policy is None:
             return None
         started = instance.started
         assert started is not None
-        elapsed = (instance.now - started.at) / _MICROSECONDS
+        elapsed = (instance.now - started.at) / SECOND
         seed = f"retry:{instance.run_id}:{started.seed}:{self.attempt}"
         delay = policy.decide_alike(error, self.attempt, elapsed, seed)
         if delay is None:
             return None
-        due = instance.now + round(delay * _MICROSECONDS)
+        due = instance.now + round(delay * SECOND)
         return ContinueRun(
             self.payload, instance.issued, self._carried(), failure, self.attempt + 1, due
         )
@@ -277,10 +329,12 @@ class Function:
     def continue_as_new(self, payload: bytes) -> ContinueRun:
         """What begins the next generation; `NotAllowedInWorkflow` with steps that may have to be undone."""
         instance = self._instance
+        if self._late:
+            raise asyncio.CancelledError  # its time is up, whatever it would begin
         if instance.has("sagas") and not instance.sagas.untouched:
             message = (
                 f"run {instance.run_id}: continue_as_new with steps that would have to be undone if the "
-                "run failed: do that work in a child, or in a saga block that has ended"
+                "run failed: run steps with compensate= in a child (ctx.call)"
             )
             raise NotAllowedInWorkflow(message)
         return ContinueRun(payload, instance.issued, self._carried())
@@ -300,6 +354,11 @@ class Function:
             )
         )
 
+    def discard(self) -> None:
+        """No circle is left."""
+        if self.main is not None:
+            self.main.forget()
+
 
 def _failed_status(unwound: Unwound) -> Literal["failed", "compensated", "compensation_failed"]:
     if unwound.failed:
@@ -318,5 +377,6 @@ class Shield:
     async def __aenter__(self) -> None:
         self._function.enter_shield()
 
-    async def __aexit__(self, *exc: object) -> None:
-        self._function.leave_shield()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._function.leave_shield() and kind is None:
+            await asyncio.sleep(0)  # raises it here, not somewhere behind the block

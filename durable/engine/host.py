@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from durable.engine.calls import Call
     from durable.engine.children import Children
+    from durable.engine.context import Context
     from durable.engine.function import Function
     from durable.engine.loop import WorkflowLoop
     from durable.engine.mailbox import Mailbox
@@ -23,10 +24,13 @@ class Host(Protocol):
     workflow: Workflow[Any, Any]
     run_id: str
     now: int
+    base: int
     length: int
     calls: dict[Call, None]
     started: RunStarted | None
 
+    @property
+    def discarded(self) -> bool: ...
     def emit(self, command: Command) -> None: ...
     @property
     def loop(self) -> WorkflowLoop: ...
@@ -39,6 +43,7 @@ class Host(Protocol):
     @property
     def sagas(self) -> Sagas: ...
     def start_step(self, command: RunStep, scope: Scope | None = None) -> Awaitable[Any]: ...
+    def new_context(self) -> Context: ...
     def set_state(self, name: str, payload: bytes, site: Site) -> None: ...
     def patched(self, change: str) -> bool: ...
     def continue_as_new(self, payload: bytes) -> None: ...

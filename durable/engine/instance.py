@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from durable.engine.calls import Call
@@ -60,6 +60,8 @@ class Instance:
         self.length = 0
         """Events applied so far."""
         self.finished = False
+        self.base = 0
+        """The newest command number of the generations before this one."""
         self.issued = 0
         """Commands issued so far: the newest command number."""
         self.warnings: list[str] = []
@@ -145,7 +147,11 @@ class Instance:
         self.calls.clear()
         self._loop.discard()
         # No circle is left: a worker that ends thousands of runs a second leaves no work to the collector.
-        self.__dict__.pop("function", None)
+        function = self.__dict__.pop("function", None)
+        if function is not None:
+            function.discard()
+        if self.has("sagas"):
+            self.sagas.discard()
         if self.has("mailbox"):
             self.mailbox.discard()
         self._parts.clear()
@@ -160,7 +166,7 @@ class Instance:
     def _on_generation(self, event: history.ContinuedAsNew | history.RunRetried) -> None:
         carried = unpack_carried(event.carried)
         self.started = carried.started
-        self.issued = event.base
+        self.base = self.issued = event.base
         self._loop.set_time((self.now - carried.started.at) / _MICROSECONDS)
         self.followers = list(carried.followers)
         if carried.children:
@@ -173,8 +179,7 @@ class Instance:
             self.function.begin()
             return
         self.function.attempt = event.attempt
-        when = (event.due - carried.started.at) / _MICROSECONDS
-        self._loop.call_at(when, self.function.begin, context=contextvars.Context())
+        self.function.begin_at((event.due - carried.started.at) / _MICROSECONDS)
 
     def _on_step_completed(
         self, event: history.StepCompleted | history.CompensationCompleted
@@ -184,14 +189,13 @@ class Instance:
         operation.complete(event)
 
     def _on_step_failed(self, event: history.StepFailed | history.CompensationFailed) -> None:
-        if event.retry_at is None:
-            operation = self._end(event)
-            assert isinstance(operation, StepOperation)
-            operation.fail(event)
-            return
         operation = self._match(event)
         assert isinstance(operation, StepOperation)
-        self.emit(operation.retry(event))
+        if event.retry_at is not None and not operation.given_up:
+            self.emit(operation.retry(event))
+            return
+        del self._open[event.cmd]
+        operation.fail(event)
 
     def _on_timer_started(self, event: history.TimerStarted) -> None:
         operation = self._match(event)
@@ -215,6 +219,8 @@ class Instance:
         self.mailbox.on_started(operation, event)
 
     def _on_wait_timed_out(self, event: history.WaitTimedOut) -> None:
+        if event.cmd <= self.base:
+            return  # an earlier generation waited
         operation = self._match(event)
         if isinstance(operation, ChildOperation):
             operation.time_out()
@@ -224,8 +230,8 @@ class Instance:
         self.mailbox.on_timed_out(operation)
 
     def _on_message_sent(self, event: history.MessageSent) -> None:
-        operation = self._end(event)
-        self.mailbox.on_sent(operation, event)
+        if event.cmd > self.base:  # or else an earlier generation sent it
+            self.mailbox.on_sent(self._end(event), event)
 
     def _on_child_started(self, event: history.ChildStarted) -> None:
         operation = self._match(event)
@@ -294,8 +300,10 @@ class Instance:
         command.first_at = self.now
         future = OperationFuture(loop=self._loop)
         if not self.discarded and not self._over:
-            self._open[command.cmd] = StepOperation(self, command, future, scope)
+            operation = self._open[command.cmd] = StepOperation(self, command, future, scope)
             self._commands.append(command)
+            if scope is not None:
+                scope.begun(operation)
         return future
 
     def set_state(self, name: str, payload: bytes, site: Site) -> None:
@@ -308,6 +316,7 @@ class Instance:
         """Whether the code takes the new way of a patch: not where history has taken the old one."""
         taken = self._patched.get(change)
         if taken is None:
+            # Asked for the first time: what is answered now holds for the rest of the generation.
             taken = self._patched[change] = change in self.patches or self.live
             if taken and change not in self.patches:
                 self.emit(MarkPatched(change))
@@ -316,7 +325,7 @@ class Instance:
     def continue_as_new(self, payload: bytes) -> None:
         """The function starts again with another input; nothing of this generation goes on."""
         self.emit(self.function.continue_as_new(payload))
-        self._over = True
+        self._over = True  # whatever else runs until this event is done asks for nothing
 
     def start_timer(self, timer: LoopTimer) -> None:
         """Ask for a timer; `timer.cmd` is filled in here."""
@@ -329,6 +338,14 @@ class Instance:
         command = StartTimer(timer.cmd, _timer_name(timer), due, site)
         self._open[timer.cmd] = TimerOperation(command, timer)
         self._commands.append(command)
+
+    def timeouts(self) -> Iterable[asyncio.Timeout]:
+        """Time-outs of asyncio that may expire."""
+        for operation in self._open.values():
+            if isinstance(operation, TimerOperation):
+                owner = getattr(operation.timer.callback, "__self__", None)
+                if isinstance(owner, asyncio.Timeout):
+                    yield owner
 
     def cancel_timer(self, timer: LoopTimer) -> None:
         if self._open.pop(timer.cmd, None) is not None:

@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from durable.engine.calls import Call
 from durable.engine.forbidden import refusals
@@ -26,6 +26,8 @@ from durable.engine.numbered import (
     in_their_order,
     number_gathering,
 )
+
+AnyTask = TypeVar("AnyTask", bound=WorkflowTask[Any])
 
 
 class Host(Protocol):
@@ -279,14 +281,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         **_: Any,
     ) -> Any:
         ordered = self._tasks_in_order(coro)
-        return ordered if ordered is not None else self._make_task(coro, name, context)
+        if ordered is not None:
+            return ordered
+        task: WorkflowTask[Any] = self.make_task(WorkflowTask, coro, name, context)
+        return task
 
-    def _make_task(
-        self, coro: Any, name: str | None = None, context: contextvars.Context | None = None
-    ) -> WorkflowTask[Any]:
+    def make_task(
+        self,
+        kind: type[AnyTask],
+        coro: Any,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+    ) -> AnyTask:
+        """A task of this kind."""
         if isinstance(coro, Call):
             coro.take()
-        task: WorkflowTask[Any] = WorkflowTask(coro, loop=self, name=name, context=context)
+        task = kind(coro, loop=self, name=name, context=context)
         self.tasks[task] = None
         task.add_done_callback(self._forget)
         return task
@@ -306,7 +316,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return None
         if self._in_order is None or self._in_order[0] is not asker:
             coroutines = in_their_order(asker)
-            self._in_order = asker, {id(item): self._make_task(item) for item in coroutines}
+            tasks: dict[int, asyncio.Task[Any]] = {
+                id(item): self.make_task(WorkflowTask, item) for item in coroutines
+            }
+            self._in_order = asker, tasks
         task = self._in_order[1].pop(id(coro))
         if not self._in_order[1]:
             self._in_order = None

@@ -39,11 +39,8 @@ class Host(Protocol):
 class Undoing(Protocol):
     """Where a step with `compensate` is undone, if it has to be."""
 
-    def completed(self, operation: StepOperation, value: Any) -> None: ...
+    def completed(self, operation: StepOperation, result: bytes) -> None: ...
     def failed(self, operation: StepOperation) -> None: ...
-    def settle(self, operation: StepOperation) -> None:
-        """Nobody waits for the step any more: what becomes of it must be known all the same."""
-        ...
 
 
 class Operation(Protocol):
@@ -85,7 +82,7 @@ class OperationFuture(WorkflowFuture[Any]):
 class StepOperation:
     """A step: attempts that fail go round until one completes or the last one fails."""
 
-    __slots__ = ("command", "future", "host", "scope")
+    __slots__ = ("command", "future", "given_up", "host", "scope")
 
     def __init__(
         self, host: Host, command: RunStep, future: OperationFuture, scope: Undoing | None
@@ -95,6 +92,8 @@ class StepOperation:
         self.future = future
         self.scope = scope
         """Of a step with `compensate`: where it is undone."""
+        self.given_up = False
+        """Nobody waits for it any more, but what becomes of it must be known, to undo it."""
         future.operation = self
 
     @property
@@ -119,7 +118,7 @@ class StepOperation:
         value = step.result.decode(event.result, f"result of step {step.name}")
         self.future.operation = None
         if self.scope is not None:
-            self.scope.completed(self, value)
+            self.scope.completed(self, event.result)
         if not self.future.done():
             self.future.set_result(value)
 
@@ -148,7 +147,7 @@ class StepOperation:
     def abandon(self) -> None:
         """A result that comes later never enters history, unless the step may have to be undone."""
         if self.scope is not None:
-            self.scope.settle(self)
+            self.given_up = True
             self.host.emit(SettleStep(self.cmd))
         elif self.host.close(self.cmd):
             self.host.emit(CancelStep(self.cmd))

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
 
-from durable.errors import DurableError, StepFailed
+from durable.errors import StepFailed
 from durable.model.commands import RunStep, Site, WriteLog
 from durable.model.payload import fingerprint
 from durable.model.steps import Step, as_step
 
 if TYPE_CHECKING:
-    from durable.engine.numbered import WorkflowTask
+    from durable.engine.main_task import ProtectedTask
     from durable.engine.operations import StepOperation
     from durable.model.commands import Command
-
-P = ParamSpec("P")
 
 SCOPE: ContextVar[Scope | None] = ContextVar("durable_saga", default=None)
 """The innermost saga block round the code that is running; None: the run itself."""
@@ -30,9 +28,13 @@ _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
 
 
 class Protector(Protocol):
-    """Who keeps a task from being cancelled."""
+    """The function of the run, as sagas see it."""
 
-    def protected_task(self, coroutine: Coroutine[Any, Any, Any]) -> WorkflowTask[Any]: ...
+    @property
+    def main(self) -> asyncio.Task[None] | None: ...
+    @property
+    def stopped(self) -> bool: ...
+    def protected_task(self, coroutine: Coroutine[Any, Any, Any]) -> ProtectedTask[Any]: ...
 
 
 class Host(Protocol):
@@ -49,32 +51,30 @@ class Host(Protocol):
 
 
 class Undo:
-    """One thing to be undone: `step` names what, `fn(*args, **kwargs)` how."""
+    """One thing to be undone: `step` names what, `fn` and what `encode` gives are how."""
 
-    __slots__ = ("args", "encoded", "fn", "kwargs", "late", "site", "step")
+    __slots__ = ("encode", "fn", "late", "site", "step")
 
     def __init__(
         self,
         step: str,
         fn: Step[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        encode: Callable[[], bytes],
         site: Site,
         *,
         late: bool = False,
     ) -> None:
         self.step = step
         self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
+        self.encode = encode
+        """Its arguments, encoded."""
         self.site = site
         self.late = late
         """Its step completed after the code had given it up: it is undone in any case."""
 
     def command(self) -> RunStep:
-        """What runs it; `PayloadError` when its arguments cannot be stored."""
-        shape = self.fn.arguments
-        encoded = shape.encode(self.args, self.kwargs, f"step {self.fn.name}")
+        """What runs it; an exception when it cannot be given what it undoes."""
+        encoded = self.encode()
         mark = fingerprint(encoded)
         return RunStep(0, self.fn, encoded, None, None, mark, self.site, undoes=self.step)
 
@@ -82,13 +82,13 @@ class Undo:
 class Scope:
     """What has to be undone if a block, or the run, fails."""
 
-    __slots__ = ("_into", "_quiet", "settling", "undos")
+    __slots__ = ("_into", "_quiet", "running", "undos")
 
     def __init__(self) -> None:
         self.undos: list[Undo] = []
         """In the order of completion."""
-        self.settling: dict[int, StepOperation] = {}
-        """Steps under way that nobody waits for any more, by command."""
+        self.running: dict[int, StepOperation] = {}
+        """Steps with `compensate` that are under way, by command."""
         self._quiet: asyncio.Future[None] | None = None
         self._into: Scope | None = None
         """Where it went when its block ended."""
@@ -103,48 +103,63 @@ class Scope:
 
     @property
     def untouched(self) -> bool:
-        return not self.undos and not self.settling
+        return not self.undos and not self.running
 
-    def completed(self, operation: StepOperation, value: Any) -> None:
-        """A step with `compensate` completed."""
+    def begun(self, operation: StepOperation) -> None:
+        """A step with `compensate` is under way."""
+        self.end.running[operation.cmd] = operation
+
+    def completed(self, operation: StepOperation, result: bytes) -> None:
+        """It completed: what it did can be undone."""
+        scope = self.end
+        scope.running.pop(operation.cmd, None)
         step = operation.command.step
         assert step.compensate is not None
-        scope = self.end
-        late = scope.settling.pop(operation.cmd, None) is not None
-        undo = Undo(step.name, as_step(step.compensate), (value,), {}, operation.site, late=late)
-        scope.undos.append(undo)
+        fn = as_step(step.compensate)
+
+        def encode() -> bytes:
+            # Decoded anew: what the workflow does with its own copy is not seen.
+            value = step.result.decode(result, f"result of step {step.name}")
+            return fn.arguments.encode((value,), {}, f"step {fn.name}")
+
+        scope.undos.append(Undo(step.name, fn, encode, operation.site, late=operation.given_up))
         scope.tell()
 
     def failed(self, operation: StepOperation) -> None:
-        """A step with `compensate` failed for good: there is nothing to undo."""
+        """It failed for good: there is nothing to undo."""
         scope = self.end
-        scope.settling.pop(operation.cmd, None)
+        scope.running.pop(operation.cmd, None)
         scope.tell()
-
-    def settle(self, operation: StepOperation) -> None:
-        """Nobody waits for the step any more: what becomes of it must be known all the same."""
-        self.end.settling[operation.cmd] = operation
 
     def add(self, undo: Undo) -> None:
         """To be undone whatever it is: `ctx.compensate`."""
         self.end.undos.append(undo)
 
     def merge_into(self, outer: Scope) -> None:
-        """The block succeeded: what it did is undone with what is round it."""
+        """Its block has ended: what is in it, and what tasks that it began still do, belongs to `outer`."""
         outer.undos += self.undos
-        outer.settling |= self.settling
-        self.undos, self.settling = [], {}
+        outer.running |= self.running
+        self.undos, self.running = [], {}
         self._into = outer
 
+    def split(self) -> Scope:
+        """A scope of its own for all that it holds now; what comes later stays here."""
+        doomed = Scope()
+        doomed.undos, self.undos = self.undos, []
+        doomed.running, self.running = self.running, {}
+        for operation in doomed.running.values():
+            operation.scope = doomed
+        return doomed
+
     async def quiet(self) -> None:
-        """Wait until no step is under way that nobody waits for."""
-        while self.settling:
+        """Wait until no step is under way."""
+        while self.running:
             self._quiet = asyncio.get_running_loop().create_future()
             await self._quiet
 
     def tell(self) -> None:
-        """Whoever waits for the last step that nobody else waits for may go on."""
-        if not self.settling and self._quiet is not None and not self._quiet.done():
+        """Whoever waits for the last step that is under way may go on."""
+        if not self.running and self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
 
 
@@ -171,19 +186,27 @@ class Sagas:
     def __init__(self, host: Host) -> None:
         self._host = host
         self.root = Scope()
+        self.open: dict[Scope, None] = {self.root: None}
+        """Scopes whose block has not ended, or is being undone."""
         self._by_error: list[tuple[BaseException, Unwound]] = []
         """What blocks undid, by the exception that left them."""
+        self._aside = Unwound()
+        """What blocks undid that were cancelled along with the run, or because another task failed."""
 
     @property
     def untouched(self) -> bool:
         """Nothing would have to be undone, whatever fails."""
-        scope = self.scope()
-        return scope.untouched and self.root.untouched
+        return all(scope.untouched for scope in self.open)
 
     def scope(self) -> Scope:
         """Where the code that is running is undone."""
         scope = SCOPE.get()
         return self.root if scope is None else scope.end
+
+    def scope_for(self, step: Step[..., Any]) -> Scope:
+        """Where a step with `compensate` is undone; `DefinitionError` when its undo cannot be a step."""
+        _usable(as_step(step.compensate))
+        return self.scope()
 
     def compensate(
         self,
@@ -193,25 +216,31 @@ class Sagas:
         site: Site,
     ) -> None:
         """Register an undo of its own; its arguments are taken as they are now."""
-        step = as_step(undo)
+        step = _usable(as_step(undo))
         encoded = step.arguments.encode(args, kwargs, f"step {step.name}")
-        args, kwargs = step.arguments.decode(encoded, f"step {step.name}")
-        self.scope().add(Undo(step.name, step, args, kwargs, site))
+        self.scope().add(Undo(step.name, step, lambda: encoded, site))
 
-    async def unwind(self, scope: Scope, error: BaseException) -> None:
+    async def unwind(self, doomed: Scope, error: BaseException) -> None:
         """Undo what a block did that `error` leaves, out of reach of any cancellation.
 
         Raises `CancelledError` afterwards when somebody cancelled the caller meanwhile.
         """
-        task = self._host.function.protected_task(self.undo_all(scope))
+        function = self._host.function
+        self.open[doomed] = None
+        task = function.protected_task(self.undo_all(doomed))
         interrupted: asyncio.CancelledError | None = None
         while not task.done():
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError as cancelled:
                 interrupted = cancelled
+        del self.open[doomed]
         unwound: Unwound = task.result()
-        if unwound:
+        beside = function.stopped or asyncio.current_task() is not function.main
+        if isinstance(error, asyncio.CancelledError) and beside:
+            # Nothing says any more which of the cancellations that end a run is this one's.
+            self._aside.add(unwound)
+        elif unwound:
             self._by_error.append((error, unwound))
         if interrupted is not None:
             raise interrupted
@@ -220,49 +249,57 @@ class Sagas:
         """Undo what the scope did, last completed first; what fails does not stop the rest."""
         unwound = Unwound()
         await scope.quiet()
-        while undo := _next(scope, only_late=only_late):
+        undos, scope.undos = scope.undos, []
+        while undos:
+            undo = undos.pop()
+            if only_late and not undo.late:
+                continue
             try:
                 await self._host.start_step(undo.command())
             except StepFailed:
                 unwound.failed += 1
-            except DurableError as error:  # it cannot even be asked for: its arguments
+            except Exception as error:  # it cannot even be asked for: its arguments
                 unwound.failed += 1
                 text = "run %s: %s could not be undone: %s"
                 told = (self._host.run_id, undo.step, error)
                 self._host.emit(WriteLog(_WARNING, text, told, {}))
             else:
                 unwound.undone += 1
-            await scope.quiet()
         return unwound
+
+    def discard(self) -> None:
+        """No circle is left."""
+        for scope in self.open:
+            scope.running = {}
+        self._by_error = []
 
     def undone_because_of(self, error: BaseException) -> Unwound:
         """What blocks undid before `error`, or what caused it, left the run."""
         total = Unwound()
+        total.add(self._aside)
         causes = _with_causes(error)
         for known, unwound in self._by_error:
-            if any(known is cause for cause in causes):
+            if id(known) in causes:
                 total.add(unwound)
         return total
 
 
-def _next(scope: Scope, *, only_late: bool) -> Undo | None:
-    if not only_late:
-        return scope.undos.pop() if scope.undos else None
-    for place in range(len(scope.undos) - 1, -1, -1):
-        if scope.undos[place].late:
-            return scope.undos.pop(place)
-    return None
+def _usable(undo: Step[..., Any]) -> Step[..., Any]:
+    if undo.unsupported:
+        message = f"step {undo.name}: {undo.unsupported} cannot be used yet"
+        raise NotImplementedError(message)
+    return undo
 
 
-def _with_causes(error: BaseException) -> list[BaseException]:
-    """The exception, what caused it, and the members of groups."""
-    found: list[BaseException] = []
+def _with_causes(error: BaseException) -> dict[int, BaseException]:
+    """The exception, what caused it, and the members of groups, by identity."""
+    found: dict[int, BaseException] = {}
     left = [error]
     while left:
         one = left.pop()
-        if any(one is other for other in found):
+        if id(one) in found:
             continue
-        found.append(one)
+        found[id(one)] = one
         left += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
         if isinstance(one, BaseExceptionGroup):
             left += one.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
@@ -272,35 +309,37 @@ def _with_causes(error: BaseException) -> list[BaseException]:
 class SagaBlock:
     """`async with ctx.saga()`: when the block is left by an exception, its completed steps are undone."""
 
-    __slots__ = ("_host", "_outer", "_sagas", "_scope", "_token")
+    __slots__ = ("_entered", "_host", "_inside", "_outer", "_sagas", "_scope")
 
     def __init__(self, host: Host, sagas: Sagas) -> None:
         self._host = host
         self._sagas = sagas
         self._scope = Scope()
-        self._outer: Scope | None = None
-        self._token: Token[Scope | None] | None = None
+        self._inside: Scope | None = None
+        """The block round this one, as code inside of it knows it."""
+        self._outer = sagas.root
+        self._entered = False
 
     async def __aenter__(self) -> None:
-        if self._token is not None:
+        if self._entered:
             message = "a saga block is entered once: call ctx.saga() again"
             raise RuntimeError(message)
+        self._entered = True
+        self._inside = SCOPE.get()
         self._outer = self._sagas.scope()
-        self._token = SCOPE.set(self._scope)
+        self._sagas.open[self._scope] = None
+        SCOPE.set(self._scope)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _trace: object
     ) -> None:
-        assert self._token is not None
-        assert self._outer is not None
         if self._host.discarded:
             return
-        SCOPE.reset(self._token)
-        if error is None:
-            self._scope.merge_into(self._outer)
-            return
-        try:
-            await self._sagas.unwind(self._scope, error)
-        finally:
-            # What a task that was begun inside completes later belongs to what is round the block.
-            self._scope.merge_into(self._outer)
+        # No token: a block may be left in another task than it was entered in, as by an AsyncExitStack.
+        SCOPE.set(self._inside)
+        del self._sagas.open[self._scope]
+        doomed = None if error is None else self._scope.split()
+        # What tasks that were begun inside do from now on belongs to what is round the block.
+        self._scope.merge_into(self._outer.end)
+        if error is not None and doomed is not None and not doomed.untouched:
+            await self._sagas.unwind(doomed, error)
