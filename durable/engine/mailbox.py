@@ -270,10 +270,10 @@ class Mailbox:
         if operation.under_way:
             future = operation.future
             self._on_their_way[future] = given
-            future.add_done_callback(self._arrived)  # called after the awaiter
+            future.add_done_callback(self.arrived)  # called after the awaiter
         operation.settle(value)
 
-    def _arrived(self, future: Any) -> None:
+    def arrived(self, future: Any) -> None:
         """Its awaiter has run, and has seen what it was given."""
         self._on_their_way.pop(future, None)
 
