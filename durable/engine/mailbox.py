@@ -96,6 +96,7 @@ class Mailbox:
         if future.done():
             return future
         operation.under_way = True
+        future.add_done_callback(self._arrived)  # before its awaiter has a callback there
         self._host.open(operation)
         for name in command.names:
             self._waiting.setdefault((command.kind, name), OrderedDict())[command.cmd] = operation
@@ -268,13 +269,11 @@ class Mailbox:
             value = event.name, value
         given = self._end(operation)
         if operation.under_way:
-            future = operation.future
-            self._on_their_way[future] = given
-            future.add_done_callback(self._arrived)  # called after the awaiter
+            self._on_their_way[operation.future] = given
         operation.settle(value)
 
     def _arrived(self, future: Any) -> None:
-        """Its awaiter has run, and has seen what it was given."""
+        """Its awaiter runs next, and sees what it was given."""
         self._on_their_way.pop(future, None)
 
     # -- what goes back
