@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast, overload
 
+from durable.client.base import LocalWorker, not_found
+from durable.client.controlling import Controlling
 from durable.client.handle import Handle
-from durable.client.ids import checked_id, new_id
-from durable.client.later import refuse
+from durable.client.ids import new_id
+from durable.client.later import refuse, refuse_options
+from durable.client.messaging import Post
+from durable.client.paging import checked_cursor, checked_limit
 from durable.client.patience import patiently
-from durable.client.reading import detail_of, event_of, run_of
+from durable.client.reading import detail_of, event_of, run_of, state_of
+from durable.client.requests import Replies, Requesting
 from durable.client.results import End, Results
 from durable.client.starter import Starter
-from durable.clock import SECOND, Clock, SystemClock, to_micros
+from durable.clock import SECOND, to_micros
 from durable.errors import (
     DurableError,
     InvalidInput,
-    NotAllowedInWorkflow,
     PayloadError,
     RunAlreadyExists,
-    RunNotFound,
 )
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import RunStarted, RunTerminated
+from durable.model.ids import checked_id
 from durable.model.lifecycle import FINAL, OPEN, RunStatus
+from durable.model.messages import pack_cancel
 from durable.model.payload import ANY
 from durable.model.records import HistoryEvent, Listing, Page, Run, RunDetail
 from durable.model.rows import Lane, MigrationStep, NewRun, RunFilter, RunRow, Started
 from durable.model.runnable import Runnable
-from durable.model.scope import in_workflow
 from durable.model.wire import EventRow, decode_event, encode_event
 from durable.storage import open_storage
 
@@ -48,26 +53,13 @@ HISTORY_PAGE = 1_000
 """History events in one page."""
 
 
-class LocalWorker(Protocol):
-    """A worker in this process, as a client sees it."""
-
-    def now(self) -> int: ...
-    def eager_owner(self, lane: Lane) -> int | None: ...
-    def started(self, key: int, run: NewRun) -> None: ...
-    def holds(self, run_id: str) -> bool: ...
-    def poke(self) -> None: ...
-
-
-class Client:
+class Client(Controlling, Requesting):
     """A database of runs. Constructing it does no I/O; use it with `async with`, or `open` and `close`.
 
     `url` is `sqlite:///shop.db`, `sqlite://` (in memory, this process only) or `postgresql://...`; by
     default what the environment variable `DURABLE_URL` says. `schema` keeps several instances apart in
     one database. An empty database gets its tables when the client opens.
     """
-
-    clock: Clock = SystemClock()
-    """What it waits by; tests put a virtual one here."""
 
     def __init__(
         self, url: str | None = None, /, *, schema: str = "durable", codec: object | None = None
@@ -81,11 +73,8 @@ class Client:
                 'no database: give Client an URL such as "sqlite:///shop.db", or set DURABLE_URL'
             )
             raise DurableError(message)
-        self.storage = open_storage(url, schema=schema)
-        self._open = False
-        self._offset = 0
+        super().__init__(open_storage(url, schema=schema))
         self._asked = -_ASK_SECONDS
-        self._workers: list[LocalWorker] = []
 
     # -- life
 
@@ -107,39 +96,22 @@ class Client:
             await self.storage.close()
             raise
         self._starter = Starter(self.storage, self.clock)
+        self._post = Post(self.storage, self.clock)
         self._results = Results(self.storage, self.clock, self.drives)
+        self._replies = Replies(self.storage, self.clock)
         self._open = True
-
-    async def _read_clock(self) -> None:
-        before = self.clock.monotonic()
-        now = await self.storage.now()
-        self._offset = now - round((before + self.clock.monotonic()) / 2 * SECOND)
 
     async def close(self) -> None:
         """Release the connections; idempotent. Whoever still waits for a result is cancelled."""
         if self._open:
             self._open = False
             self._results.close()
+            self._replies.close()
             await self.storage.close()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it may be used."""
-        return self._open
 
     async def migrate(self, *, to: int | None = None) -> None:
         """Bring the schema to its newest step, or to step `to`. Needs no open client."""
         await self.storage.migrate(to)
-
-    def _check_open(self) -> None:
-        if in_workflow():
-            message = (
-                "a client in workflow code cannot be replayed: use the verbs of ctx, or a step"
-            )
-            raise NotAllowedInWorkflow(message)
-        if not self._open:
-            message = "the client is not open: use `async with client:` or `await client.open()`"
-            raise DurableError(message)
 
     # -- starting
 
@@ -216,20 +188,29 @@ class Client:
         """Start a run, durably, and give its handle.
 
         The same `id` never starts twice: the existing run is given (`handle.created` is False), or
-        `on_conflict` says otherwise. `at` (aware) or `delay` put it off; `priority` is larger for more
+        `on_conflict` says otherwise. `timeout` limits the whole run, however long nobody drives it. `at` (aware) or `delay` put it off; `priority` is larger for more
         urgent, from -32,768 to 32,767. Raises `InvalidInput` when the input does not fit the workflow,
         `RunAlreadyExists` when the id belongs to a run of another workflow, `StoreUnavailable` after 30 s
         without a database (the run may exist then: start it again with the same id).
         """
         self._check_open()
-        _refuse_later("start", timeout=timeout, queue_key=queue_key, conn=conn)
+        refuse_options("start", queue_key=queue_key, conn=conn)
         run_id = new_id() if id is None else checked_id(id)
         put_off = await self._not_before(at, delay)
-        run = self._new_run(workflow, input, run_id, queue, priority, tags, put_off)
+        limit = None if timeout is None else seconds_of(timeout, "start(timeout=)")
+        run = self._new_run(
+            workflow,
+            input,
+            run_id,
+            queue,
+            priority,
+            tags,
+            put_off,
+            limit=limit,
+            seed=secrets.token_hex(4) if on_conflict == "restart" else "",
+        )
         if on_conflict == "restart":
-            reason = f"restarted under the id {run_id}"
-            ended = encode_event(0, RunTerminated(run.started.at, reason))
-            answer = await patiently(self.clock, lambda: self.storage.restart(run, ended))
+            answer = await self._restart(run)
         else:
             answer = await self._starter.start(run)
         self._settle(run, answer, on_conflict)
@@ -249,7 +230,7 @@ class Client:
     ) -> list[Handle[R]]:
         """Start a run for each input; a mapping gives their ids too. As `start`, but in few statements."""
         self._check_open()
-        _refuse_later("start_many", conn=conn)
+        refuse_options("start_many", conn=conn)
         runs = [
             self._new_run(workflow, value, run_id, queue, priority, tags, None, eager=False)
             for run_id, value in _with_ids(inputs)
@@ -262,11 +243,11 @@ class Client:
             for run, answer in zip(runs, answers, strict=True)
         ]
 
-    def _now(self) -> int:
-        """The database's time, as a worker of this process knows it, or as it was told at the opening."""
-        for worker in self._workers:
-            return worker.now()
-        return round(self.clock.monotonic() * SECOND) + self._offset
+    async def _restart(self, run: NewRun) -> Started:
+        reason = f"restarted under the id {run.id}"
+        ended = encode_event(0, RunTerminated(run.started.at, reason))
+        told = pack_cancel(f"its parent was {reason}")
+        return await patiently(self.clock, lambda: self.storage.restart(run, ended, told))
 
     async def _not_before(self, at: datetime | None, delay: Duration | None) -> int | None:
         if at is not None and delay is not None:
@@ -289,6 +270,8 @@ class Client:
         not_before: int | None,
         *,
         eager: bool = True,
+        limit: float | None = None,
+        seed: str = "",
     ) -> NewRun:
         if isinstance(workflow, str):
             lane = Lane(queue or "default", workflow)
@@ -297,13 +280,18 @@ class Client:
             lane, version = workflow.lane(queue), workflow.version
             given = _checked_input(workflow, value)
             tags = {**(workflow.tags or {}), **(tags or {})}
+            limit = workflow.timeout if limit is None else limit
+        at = max(self._now(), not_before or 0)
+        deadline = None if limit is None else at + round(limit * SECOND)
         started = RunStarted(
-            max(self._now(), not_before or 0),
+            at,
             lane.workflow,
             given,
             version,
             lane.queue,
+            deadline=deadline,
             tags=dict(tags) if tags else None,
+            seed=seed,
         )
         owner = self._eager_owner(lane) if eager and not_before is None else None
         return NewRun(
@@ -312,7 +300,8 @@ class Client:
             encode_event(1, started),
             _checked_priority(priority),
             not_before,
-            tags=tags or None,
+            deadline,
+            tags or None,
             eager_owner=owner,
         )
 
@@ -362,9 +351,11 @@ class Client:
             raise NotImplementedError(message)
         row = await patiently(self.clock, lambda: self.storage.run(id))
         if row is None:
-            raise _not_found(id)
+            raise not_found(id)
         events = [event async for event in self._events(id, 0)] if steps else []
-        return detail_of(row, events, await self._worker_names(events))
+        states = await patiently(self.clock, lambda: self.storage.states([id]))
+        names = await self._worker_names(events)
+        return detail_of(row, states.get(id, {}), events, names)
 
     def list(
         self,
@@ -391,23 +382,28 @@ class Client:
             parent_id=parent_id,
             created_after=None if created_after is None else to_micros(created_after),
             created_before=None if created_before is None else to_micros(created_before),
-            limit=_checked_limit(limit),
+            limit=checked_limit(limit),
         )
         return Listing(lambda cursor: self._page(where, cursor), after)
 
     async def _page(self, where: RunFilter, cursor: str | None) -> Page[Run]:
         self._check_open()
-        page = _replace(where, after=_checked_cursor(cursor))
+        page = _replace(where, after=checked_cursor(cursor))
         rows = await patiently(self.clock, lambda: self.storage.runs(page))
         more = str(rows[-1].key) if len(rows) == where.limit else None
-        return Page([run_of(row) for row in rows], more)
+        return Page(await self._runs_of(rows), more)
+
+    async def _runs_of(self, rows: Sequence[RunRow]) -> Sequence[Run]:
+        ids = [row.id for row in rows]
+        states = await patiently(self.clock, lambda: self.storage.states(ids)) if ids else {}
+        return [run_of(row, states.get(row.id, {})) for row in rows]
 
     async def find(self, prefix: str, /, *, limit: int = 10) -> Sequence[Run]:
         """Runs whose ids begin with `prefix`, newest first."""
         self._check_open()
-        where = RunFilter(id_prefix=prefix, limit=_checked_limit(limit))
+        where = RunFilter(id_prefix=prefix, limit=checked_limit(limit))
         rows: Sequence[RunRow] = await patiently(self.clock, lambda: self.storage.runs(where))
-        return [run_of(row) for row in rows]
+        return await self._runs_of(rows)
 
     async def count(
         self,
@@ -426,7 +422,7 @@ class Client:
 
     async def _history_page(self, run_id: str, cursor: str | None) -> Page[HistoryEvent]:
         self._check_open()
-        after = _checked_cursor(cursor) or 0
+        after = checked_cursor(cursor) or 0
         rows = await self._history_rows(run_id, after)
         names = await self._worker_names(rows)
         more = str(rows[-1].seq) if len(rows) == HISTORY_PAGE else None
@@ -437,7 +433,7 @@ class Client:
             self.clock, lambda: self.storage.history(run_id, after, HISTORY_PAGE)
         )
         if rows is None:
-            raise _not_found(run_id)
+            raise not_found(run_id)
         return rows
 
     async def _events(self, run_id: str, after: int) -> AsyncIterator[EventRow]:
@@ -457,6 +453,17 @@ class Client:
         def __getattr__(self, name: str) -> Any:
             raise refuse("client", name)
 
+    def children(self, id: str, /, *, status: RunStatus | None = None) -> Listing[Run]:
+        """The runs that a run has started, newest first."""
+        return self.list(parent_id=id, status=status)
+
+    async def state(self, id: str, /) -> dict[str, Any]:
+        """What a run has published with `ctx.set_state`, as plain data; `RunNotFound`."""
+        found = await self._try(lambda: self.storage.states([id]))
+        if id not in found:
+            await self._status(id)  # is it there at all?
+        return state_of(id, found.get(id, {}))
+
     async def migrations(self) -> Sequence[MigrationStep]:
         """The steps of the schema, and which of them the database has. Needs no open client."""
         return await self.storage.migrations()
@@ -469,7 +476,7 @@ class Client:
         if not known and not self.drives(run_id):
             row = await patiently(self.clock, lambda: self.storage.run(run_id))
             if row is None:
-                raise _not_found(run_id)
+                raise not_found(run_id)
             if row.status in FINAL and row.last is not None:
                 return row.status, row.last
         return await self._results.wait(run_id)
@@ -539,22 +546,6 @@ def _checked_priority(priority: int) -> int:
     return priority
 
 
-def _checked_limit(limit: int) -> int:
-    if type(limit) is not int or not 1 <= limit <= 1000:
-        message = f"limit must be a whole number from 1 to 1,000, not {limit!r}"
-        raise ValueError(message)
-    return limit
-
-
-def _checked_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isdecimal():
-        message = f"after={cursor!r} is not the `next` of a page"
-        raise ValueError(message)
-    return int(cursor)
-
-
 def _statuses(status: RunStatus | Sequence[RunStatus] | None) -> Sequence[RunStatus]:
     found: Any = () if status is None else (status,) if isinstance(status, str) else tuple(status)
     for one in found:
@@ -570,14 +561,3 @@ def _name(workflow: Runnable[Any, Any] | str | None) -> str | None:
 
 def _replace(where: RunFilter, *, after: int | None) -> RunFilter:
     return dataclasses.replace(where, after=after)
-
-
-def _not_found(run_id: str) -> RunNotFound:
-    return RunNotFound(f"there is no run {run_id}")
-
-
-def _refuse_later(verb: str, **asked: object) -> None:
-    for option, value in asked.items():
-        if value is not None:
-            message = f"{verb}({option}=) cannot be used yet"
-            raise NotImplementedError(message)

@@ -4,34 +4,69 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from durable.clock import to_datetime
 from durable.errors import Failure
 from durable.model import history
+from durable.model.carried import unpack_carried
 from durable.model.failure import decode_failure
 from durable.model.history import NAMES
 from durable.model.payload import ANY
-from durable.model.records import HistoryEvent, Run, RunDetail, StepRecord, StepStatus
+from durable.model.records import (
+    CompensationRecord,
+    HistoryEvent,
+    Run,
+    RunDetail,
+    StepRecord,
+    StepStatus,
+)
 from durable.model.rows import RunRow
 from durable.model.wire import EventRow, decode_event
 
+State = Mapping[str, EventRow]
+"""The newest `StateSet` of each name."""
 
-def run_of(row: RunRow) -> Run:
+
+def run_of(row: RunRow, state: State) -> Run:
     """The public view of a stored run."""
-    return Run(**_fields(row))
+    return Run(**_fields(row, state))
 
 
-def detail_of(row: RunRow, events: Sequence[EventRow], workers: Mapping[int, str]) -> RunDetail:
+def detail_of(
+    row: RunRow, state: State, events: Sequence[EventRow], workers: Mapping[int, str]
+) -> RunDetail:
     """A run with its steps; `workers` names the ids in its history."""
-    return RunDetail(**_fields(row), steps=tuple(steps_of(events, workers)))
+    return RunDetail(
+        **_fields(row, state),
+        steps=tuple(steps_of(events, workers)),
+        compensations=tuple(compensations_of(events)),
+    )
 
 
-def _fields(row: RunRow) -> dict[str, Any]:
-    started = None if row.first is None else decode_event(row.first)
+def state_of(run_id: str, state: State) -> dict[str, Any]:
+    """What a run has published, as plain data."""
+    values: dict[str, Any] = {}
+    for name, row in state.items():
+        event = decode_event(row)
+        assert isinstance(event, history.StateSet)
+        values[name] = ANY.decode(event.payload, f"state {name} of run {run_id}")
+    return values
+
+
+def _begun(row: RunRow) -> tuple[bytes | None, str | None]:
+    """The input of the current generation, and the run that began the family."""
+    event = None if row.first is None else decode_event(row.first)
+    if isinstance(event, history.RunStarted):
+        return event.input, event.root_id
+    if isinstance(event, history.ContinuedAsNew | history.RunRetried):
+        return event.input, unpack_carried(event.carried).started.root_id
+    return None, None
+
+
+def _fields(row: RunRow, state: State) -> dict[str, Any]:
     last = None if row.last is None else decode_event(row.last)
-    given = started.input if isinstance(started, history.RunStarted) else None
-    root = started.root_id if isinstance(started, history.RunStarted) else None
+    given, root = _begun(row)
     result = last.result if isinstance(last, history.RunCompleted) else None
     failure = last.failure if isinstance(last, history.RunFailed) else None
     return {
@@ -45,7 +80,7 @@ def _fields(row: RunRow) -> dict[str, Any]:
         "input": None if given is None else ANY.decode(given, f"input of run {row.id}"),
         "result": None if result is None else ANY.decode(result, f"result of run {row.id}"),
         "error": None if failure is None else decode_failure(failure),
-        "state": {},
+        "state": state_of(row.id, state),
         "created_at": to_datetime(row.created_at),
         "started_at": None if row.started_at is None else to_datetime(row.started_at),
         "finished_at": None if row.finished_at is None else to_datetime(row.finished_at),
@@ -97,7 +132,41 @@ def _step(
     )
 
 
-_PAYLOADS = frozenset({"input", "result", "payload"})
+def compensations_of(rows: Sequence[EventRow]) -> list[CompensationRecord]:
+    """What a history tells of undoing, in the order in which it happened."""
+    found: dict[int, CompensationRecord] = {}
+    for row in rows:
+        if row.type in (history.CompensationCompleted.code, history.CompensationFailed.code):
+            event = decode_event(row)
+            assert isinstance(event, history.CompensationCompleted | history.CompensationFailed)
+            found[event.cmd] = _compensation(event, found.get(event.cmd))
+    return list(found.values())
+
+
+def _compensation(
+    event: history.CompensationCompleted | history.CompensationFailed,
+    before: CompensationRecord | None,
+) -> CompensationRecord:
+    error: Failure | None = None
+    status: Literal["running", "completed", "failed"] = "completed"
+    if isinstance(event, history.CompensationFailed):
+        error = decode_failure(event.failure)
+        status = "failed" if event.retry_at is None else "running"
+    began = to_datetime(event.at - event.took)
+    return CompensationRecord(
+        step=event.step,
+        name=event.name,
+        status=status,
+        attempts=event.attempt,
+        error=error,
+        started_at=began if before is None else before.started_at,
+        finished_at=None if status == "running" else to_datetime(event.at),
+    )
+
+
+_PAYLOADS = frozenset({"input", "result", "payload", "answer"})
+_HIDDEN = frozenset({"at", "cmd", "name", "carried", "fingerprint"})
+"""Not shown: what stands elsewhere in the record, and what only durable itself can read."""
 
 
 def event_of(row: EventRow, workers: Mapping[int, str]) -> HistoryEvent:
@@ -106,7 +175,7 @@ def event_of(row: EventRow, workers: Mapping[int, str]) -> HistoryEvent:
     data: dict[str, Any] = {}
     for field in dataclasses.fields(event):
         name, value = field.name, getattr(event, field.name)
-        if name in ("at", "cmd", "name") or value is None:
+        if name in _HIDDEN or value is None:
             continue
         data[name] = _plain(name, value, workers)
     return HistoryEvent(
@@ -120,7 +189,7 @@ def event_of(row: EventRow, workers: Mapping[int, str]) -> HistoryEvent:
 
 
 def _plain(name: str, value: Any, workers: Mapping[int, str]) -> Any:
-    if name in _PAYLOADS:
+    if name in _PAYLOADS and isinstance(value, bytes):
         return ANY.decode(value, name)
     if name == "failure":
         return dataclasses.asdict(decode_failure(value))

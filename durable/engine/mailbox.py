@@ -96,7 +96,6 @@ class Mailbox:
         if future.done():
             return future
         operation.under_way = True
-        future.add_done_callback(self._arrived)  # before its awaiter has a callback there
         self._host.open(operation)
         for name in command.names:
             self._waiting.setdefault((command.kind, name), OrderedDict())[command.cmd] = operation
@@ -269,11 +268,13 @@ class Mailbox:
             value = event.name, value
         given = self._end(operation)
         if operation.under_way:
-            self._on_their_way[operation.future] = given
+            future = operation.future
+            self._on_their_way[future] = given
+            future.add_done_callback(self.arrived)  # called after the awaiter
         operation.settle(value)
 
-    def _arrived(self, future: Any) -> None:
-        """Its awaiter runs next, and sees what it was given."""
+    def arrived(self, future: Any) -> None:
+        """Its awaiter has run, and has seen what it was given."""
         self._on_their_way.pop(future, None)
 
     # -- what goes back

@@ -53,6 +53,7 @@ class Home(Protocol):
 
     def give_up(self, operation: WaitOperation) -> None: ...
     def take_back(self, future: WaitFuture) -> None: ...
+    def arrived(self, future: WaitFuture) -> None: ...
 
 
 class WaitFuture(OperationFuture):
@@ -70,6 +71,11 @@ class WaitFuture(OperationFuture):
         if self.done():
             self._home.take_back(self)
         return super().cancel(msg)
+
+    def result(self) -> Any:
+        """Whoever asks has it from here on, whatever he does next: a new generation must not have it too."""
+        self._home.arrived(self)
+        return super().result()
 
 
 class WaitOperation:

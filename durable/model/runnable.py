@@ -160,8 +160,6 @@ class Runnable(Generic[T_contra, R_co]):
 _LATER = {
     "schedule": "schedules (schedule=)",
     "on_finish": "on_finish=",
-    "retry": "retries of whole runs (retry=)",
-    "timeout": "deadlines of runs (timeout=)",
 }
 
 

@@ -1,0 +1,103 @@
+"""What all verbs of a client stand on: one store, its clock, and the workers of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from durable.client.patience import patiently
+from durable.clock import SECOND, Clock, SystemClock
+from durable.errors import DurableError, NotAllowedInWorkflow, RunNotFound
+from durable.model.lifecycle import RunStatus
+from durable.model.scope import in_workflow
+
+if TYPE_CHECKING:
+    from durable.model.rows import Lane, NewRun
+    from durable.storage.base import Storage
+
+T = TypeVar("T")
+
+
+class LocalWorker(Protocol):
+    """A worker in this process, as a client sees it."""
+
+    def now(self) -> int:
+        """The database's time."""
+        ...
+
+    def eager_owner(self, lane: Lane) -> int | None:
+        """The worker id under which a new run of this lane may be started here at once."""
+        ...
+
+    def started(self, key: int, run: NewRun) -> None:
+        """A run was started that the worker owns."""
+        ...
+
+    def holds(self, run_id: str) -> bool:
+        """Whether it drives the run right now."""
+        ...
+
+    def poke(self) -> None:
+        """There may be work."""
+        ...
+
+
+class ClientBase:
+    """An open or closed door to one database."""
+
+    clock: Clock = SystemClock()
+    """What it waits by; tests put a virtual one here."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._open = False
+        self._offset = 0
+        self._workers: list[LocalWorker] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be used."""
+        return self._open
+
+    def _check_open(self) -> None:
+        if in_workflow():
+            message = (
+                "a client in workflow code cannot be replayed: use the verbs of ctx, or a step"
+            )
+            raise NotAllowedInWorkflow(message)
+        if not self._open:
+            message = "the client is not open: use `async with client:` or `await client.open()`"
+            raise DurableError(message)
+
+    async def _try(self, verb: Callable[[], Awaitable[T]]) -> T:
+        """The answer of the store, asked again while it is unavailable."""
+        self._check_open()
+        return await patiently(self.clock, verb)
+
+    async def _read_clock(self) -> None:
+        before = self.clock.monotonic()
+        now = await self.storage.now()
+        self._offset = now - round((before + self.clock.monotonic()) / 2 * SECOND)
+
+    def _now(self) -> int:
+        """The database's time, as a worker of this process knows it, or as it was told at the opening."""
+        for worker in self._workers:
+            return worker.now()
+        return round(self.clock.monotonic() * SECOND) + self._offset
+
+    def _stirred(self) -> None:
+        """A run was told something: whoever drives it should look."""
+        for worker in self._workers:
+            worker.poke()
+        self.storage.hint()
+
+    async def _status(self, run_id: str) -> RunStatus:
+        row = await self._try(lambda: self.storage.run(run_id))
+        if row is None:
+            raise not_found(run_id)
+        return row.status
+
+
+def not_found(run_id: str) -> RunNotFound:
+    """Nobody knows the run."""
+    return RunNotFound(f"there is no run {run_id}")
