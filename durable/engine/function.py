@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
 
 
+_PROTECTED: type[ProtectedTask[Any]] = ProtectedTask
+
+
 class Host(Protocol):
     """The instance, as its function sees it."""
 
@@ -261,8 +264,7 @@ class Function:
 
     def protected_task(self, coroutine: Coroutine[Any, Any, Any]) -> ProtectedTask[Any]:
         """A task that nothing cancels."""
-        task: ProtectedTask[Any] = self._instance.loop.make_task(ProtectedTask, coroutine)
-        return task
+        return self._instance.loop.make_task(_PROTECTED, coroutine)
 
     async def _unwind(self, error: BaseException | None) -> Unwound:
         """Undo what the run did, if it failed, and what came too late in any case."""
