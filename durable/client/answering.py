@@ -10,7 +10,7 @@ from durable.client.base import not_found
 from durable.client.messaging import Messaging
 from durable.client.paging import checked_limit
 from durable.clock import to_datetime, to_micros
-from durable.errors import InputAlreadyProvided, InputNotPending
+from durable.errors import InputAlreadyProvided, InputNotPending, InvalidInput
 from durable.model import history
 from durable.model.duration import Duration, seconds_of
 from durable.model.forms import check_answer, unpack_form
@@ -46,10 +46,15 @@ class Answering(Messaging):
         (see `.errors`; the run goes on waiting), `InputNotPending`, `InputAlreadyProvided` (`.by` and `.at`
         say who was first), `RunNotFound`.
         """
-        asked = await self._question(id, name, seconds_of(wait, "provide_input(wait=)"))
+        asked, listed = await self._question(id, name, seconds_of(wait, "provide_input(wait=)"))
         event = decode_event(asked)
         assert isinstance(event, InputRequested)
-        payload = check_answer(unpack_form(event.form), name, data)
+        try:
+            payload = check_answer(unpack_form(event.form), name, data)
+        except InvalidInput:
+            if listed:
+                raise
+            raise _not_pending(id, name) from None
         answer = Answer(
             id,
             event.cmd,
@@ -64,15 +69,15 @@ class Answering(Messaging):
             raise await self._too_late(id, event, answered)
         self._stirred()
 
-    async def _question(self, run_id: str, name: str, patience: float) -> EventRow:
-        """The `InputRequested` of the question that is to be answered."""
+    async def _question(self, run_id: str, name: str, patience: float) -> tuple[EventRow, bool]:
+        """The `InputRequested` of the question that is to be answered, and whether it is still open."""
         where = WaitFilter((WaitKind.INPUT,), run_id, name, limit=1)
         give_up = self.clock.monotonic() + patience
         pause = _PAUSES[0]
         while True:
             rows, _ = await self._waits(where, None)
             if rows:
-                return rows[0].event
+                return rows[0].event, True
             row = await self._try(lambda: self.storage.run(run_id))
             if row is None:
                 raise not_found(run_id)
@@ -85,7 +90,7 @@ class Answering(Messaging):
         asked = await self._try(lambda: self.storage.newest(run_id, InputRequested.code, name))
         if asked is None or row.status in FINAL:
             raise _not_pending(run_id, name)
-        return asked
+        return asked, False
 
     async def _too_late(
         self, run_id: str, asked: InputRequested, answered: Answered

@@ -97,7 +97,7 @@ class Typed:
         self.type = _type_name(annotation)
         self._shape = shape_of(annotation)
         self.schema = self._shape.json_schema()
-        self.choices: Sequence[tuple[Any, str]] = ()
+        self.choices: Sequence[tuple[Any, str]] = []
 
     def read(self, event: InputProvided) -> Any:
         """The value of this type."""
@@ -127,7 +127,7 @@ class Approval:
         self.kind: FormKind = "approval"
         self.type = self.kind
         self.schema: Mapping[str, Any] = _YES_OR_NO
-        self.choices: Sequence[tuple[Any, str]] = ()
+        self.choices: Sequence[tuple[Any, str]] = []
 
     def read(self, event: InputProvided) -> Decision:
         """The decision, with who took it and when."""
