@@ -164,7 +164,7 @@ class Function:
         elif self.main is None:
             self.begin()  # it waits for its next attempt: there will be none
         else:
-            self.main.stop(self._instance.timeouts())
+            self.main.stop(self._instance.timeouts)
 
     def enter_shield(self) -> None:
         """Hold back a cancel that comes from now on."""
@@ -177,7 +177,7 @@ class Function:
             return False
         assert self.main is not None
         self._held_back = False
-        self.main.stop(self._instance.timeouts())
+        self.main.stop(self._instance.timeouts)
         return asyncio.current_task() is self.main
 
     # -- the whole of it
@@ -214,6 +214,7 @@ class Function:
         if late and error is None:
             error = asyncio.CancelledError()  # it swallowed that its time was up
         assert self.main is not None
+        self.main.left = True
         if self.stopped or self.main.cancelling():
             # A cancel that found nothing to be raised at is raised here, where nobody minds.
             with contextlib.suppress(asyncio.CancelledError):
