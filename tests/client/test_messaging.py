@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from durable import Client, Context, Request, RunNotFound, workflow
-from durable.model import history
-from durable.model.wire import decode_event
 from durable_testing.faults import COMMIT_THEN_ERROR, ERROR_BEFORE, FaultyStorage, Gate, Hold
 from tests.worker.world import World, world_with
 
@@ -108,9 +106,12 @@ async def test_an_answer_whose_own_answer_was_lost_is_still_this_one(fault: Any)
         handle = await world.run(process.client.start(asks))
         await world.run(outside.client.provide_input(handle.id, "q", "x", by="ann", wait=20))
         assert await world.result(handle) == "x nothing else"
-        rows = [decode_event(row) for row in await world.store.history(handle.id, 0, 100) or ()]
-        provided = [event for event in rows if isinstance(event, history.InputProvided)]
-        assert [event.by for event in provided] == ["ann"]
+        page = await world.run(_page(process.client, handle.id))
+        assert [e.data["by"] for e in page if e.type == "InputProvided"] == ["ann"]
+
+
+async def _page(client: Client, run_id: str) -> Any:
+    return await client.history(run_id)
 
 
 async def test_all_who_ask_share_one_query_per_tick() -> None:
