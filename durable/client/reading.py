@@ -11,6 +11,7 @@ from durable.errors import Failure
 from durable.model import history
 from durable.model.carried import unpack_carried
 from durable.model.failure import decode_failure
+from durable.model.forms import unpack_form
 from durable.model.history import NAMES
 from durable.model.payload import ANY
 from durable.model.records import (
@@ -191,6 +192,8 @@ def event_of(row: EventRow, workers: Mapping[int, str]) -> HistoryEvent:
 def _plain(name: str, value: Any, workers: Mapping[int, str]) -> Any:
     if name in _PAYLOADS and isinstance(value, bytes):
         return ANY.decode(value, name)
+    if name == "form":
+        return dataclasses.asdict(unpack_form(value))
     if name == "failure":
         return dataclasses.asdict(decode_failure(value))
     if name in ("worker", "lost"):
