@@ -107,7 +107,9 @@ class MainTask(WorkflowTask[T]):
         if not outer:
             return left - self._stops
         if isinstance(asker, asyncio.TaskGroup):
-            self._after(asker, self._stop_again)  # it raises the errors of its tasks, and nothing else
+            self._after(
+                asker, self._stop_again
+            )  # it raises the errors of its tasks, and nothing else
         return left
 
 

@@ -34,11 +34,10 @@ async def everything(ctx: Context) -> str:
     try:
         async with ctx.saga():
             await asyncio.gather(ctx.step(act, "b"), ctx.step(act_again, "c"))
-            async with ctx.saga():
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(ctx.step(act, "d"))
-                    group.create_task(ctx.call(child, 2))
-                    group.create_task(ctx.sleep(3))
+            async with ctx.saga(), asyncio.TaskGroup() as group:
+                group.create_task(ctx.step(act, "d"))
+                group.create_task(ctx.call(child, 2))
+                group.create_task(ctx.sleep(3))
             async with asyncio.timeout(60):
                 async with ctx.shield():
                     await ctx.step(act, "e")
@@ -485,7 +484,9 @@ def test_a_cancel_while_the_last_attempt_is_undone_leaves_no_other_attempt():
         assert "RunRetried" not in later
         assert sorted(undone()) == sorted(acts())
         last_attempt = kinds(recording).count("RunRetried") == 2
-        assert status_of(recording) in (["compensated", "cancelled"] if last_attempt else ["cancelled"])
+        assert status_of(recording) in (
+            ["compensated", "cancelled"] if last_attempt else ["cancelled"]
+        )
 
 
 def test_a_cancel_that_the_function_brings_upon_itself_is_a_failure():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -63,7 +64,11 @@ def test_completed_steps_are_undone_last_completed_first():
     assert undone() == ["c", "b", "a"]
     assert status_of(recording) == "compensated"
     assert recording.outcome.type == "builtins:KeyError"
-    assert kinds(recording)[-5:] == ["CompensationStarted", *["CompensationCompleted"] * 3, "RunFailed"]
+    assert kinds(recording)[-5:] == [
+        "CompensationStarted",
+        *["CompensationCompleted"] * 3,
+        "RunFailed",
+    ]
     assert kinds(recording).count("CompensationStarted") == 1
 
 
@@ -270,7 +275,9 @@ def test_a_failing_undo_does_not_stop_the_rest():
     recording = ended(partly)
     assert undone() == ["c", "a"]
     assert status_of(recording) == "compensation_failed"
-    failed = [decode_event(row) for row in recording.rows if row.type == history.CompensationFailed.code]
+    failed = [
+        decode_event(row) for row in recording.rows if row.type == history.CompensationFailed.code
+    ]
     assert [(event.name, event.step) for event in failed] == [("cannot_undo", "act_for_good")]
 
 
@@ -427,7 +434,6 @@ def test_a_block_is_entered_once():
 
 def test_a_block_may_be_left_elsewhere_than_it_was_entered():
     """As by an `AsyncExitStack` that another task closes."""
-    from contextlib import AsyncExitStack  # noqa: PLC0415
 
     @workflow
     async def hands_over(ctx: Context) -> list[str]:
@@ -490,12 +496,15 @@ def test_a_timeout_round_a_block(seconds):
         return "in time"
 
     recording = ended(limits, seconds, latencies=[1_000_000], park=0, noise=0)
-    assert recording.outcome == {
-        0.5: "late ['a']",
-        1.5: "late ['b', 'a']",
-        3.0: "late ['b', 'a']",
-        100.0: "in time",
-    }[seconds]
+    assert (
+        recording.outcome
+        == {
+            0.5: "late ['a']",
+            1.5: "late ['b', 'a']",
+            3.0: "late ['b', 'a']",
+            100.0: "in time",
+        }[seconds]
+    )
 
 
 def test_continue_as_new_with_something_to_undo_is_refused():
@@ -560,7 +569,7 @@ def test_undone_at_every_length_of_the_history():
                 assert undone() == []
                 continue
             assert status_of(recording) == "cancelled"
-            expected = [name for name in acts()]
+            expected = list(acts())
             if "d" in expected and "registered" in undone():
                 expected.insert(expected.index("d") + 1, "registered")
             assert undone() == expected[::-1], (at, seed)
