@@ -252,7 +252,7 @@ def test_a_verb_that_does_not_exist_is_an_attribute_error():
     assert failure(misspells).type == "builtins:AttributeError"
 
 
-@pytest.mark.parametrize("option", [{"queue": "other"}, {"compensate": step(print, queue="other")}])
+@pytest.mark.parametrize("option", [{"queue": "other"}])
 def test_a_step_option_that_is_not_built_is_refused_where_it_is_used(option):
     """Never ignored in silence."""
     odd = step(add_one.fn, **option)
