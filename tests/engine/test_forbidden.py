@@ -224,12 +224,9 @@ def test_as_completed_over_a_set_of_tasks_is_fine():
 @pytest.mark.parametrize(
     "verb, feature",
     [
-        ("call", "children"),
-        ("start", "children"),
-        ("saga", "sagas"),
-        ("continue_as_new", "continue_as_new"),
-        ("patched", "patches"),
-        ("set_state", "state of runs"),
+        ("wait_for_event", "events"),
+        ("wait_for_approval", "human input"),
+        ("parallel", "parallel groups"),
     ],
 )
 def test_a_verb_that_is_not_built_says_so(verb, feature):
@@ -255,7 +252,7 @@ def test_a_verb_that_does_not_exist_is_an_attribute_error():
     assert failure(misspells).type == "builtins:AttributeError"
 
 
-@pytest.mark.parametrize("option", [{"compensate": print}, {"queue": "other"}])
+@pytest.mark.parametrize("option", [{"queue": "other"}])
 def test_a_step_option_that_is_not_built_is_refused_where_it_is_used(option):
     """Never ignored in silence."""
     odd = step(add_one.fn, **option)
