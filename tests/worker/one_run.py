@@ -30,6 +30,7 @@ class Host:
         self.warnings: list[str] = []
         self.gone: list[Execution] = []
         self.effects: list[Effect] = []
+        self.begun: list[Execution] = []
 
     def now(self) -> int:
         return self.clock.now()
@@ -51,6 +52,12 @@ class Host:
     def write_log(self, execution: Execution, command: Any) -> None:
         self.lines.append(command.message)
 
+    def close(self) -> None:
+        """No run is left for the garbage collector to end."""
+        for execution in self.begun:
+            if not execution.dead:
+                execution.discard()
+
     def call_at(self, due: int, callback: Callable[[], object]) -> Timer:
         return self.clock.call_later(max(0, (due - self.now()) / SECOND), callback)
 
@@ -71,6 +78,7 @@ def begin(
     again: Sequence[history.Event] = (),
 ) -> Execution:
     execution = Execution(host, wf, 1, "run", 1, "default")
+    host.begun.append(execution)
     execution.replay([started(host, wf), *more])
     execution.inbox_head = len(messages)
     execution.begin(lost, messages, again)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,8 +27,10 @@ async def add(n: int) -> int:
 
 
 @pytest.fixture
-def host() -> Host:
-    return Host()
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.close()
 
 
 @workflow
@@ -430,12 +432,10 @@ async def test_a_run_at_its_limit_reads_what_it_must(
     monkeypatch.setattr(room, "WARN_HISTORY", 1)
     monkeypatch.setattr(room, "MAX_HISTORY", 2)
     messages = [event(1), *(cancel(number) for number in range(2, 400))]
-    execution = begin(host, swallows, messages=messages)
-    commit = execution.next_commit()
+    commit = begin(host, swallows, messages=messages).next_commit()
     assert types(commit)[-2:] == ["CancelRequested", "RunFailed"]
     assert commit is not None
     assert commit.consumed == 399
-    execution.discard()
 
 
 async def test_an_end_that_is_found_on_replay_comes_after_what_has_come(host: Host) -> None:
