@@ -200,6 +200,11 @@ class Execution:
     def length(self) -> int:
         return self.durable + len(self.pending)
 
+    @property
+    def causes(self) -> int:
+        """Number of the newest event that may cause anything: all but the last one of its life."""
+        return self.length if self.final is None else self.length - 1
+
     def replay(self, rows: Sequence[EventRow]) -> None:
         """Bring the instance to the end of its durable history; `begin` starts what is still open then."""
         self.durable = rows[-1].seq
@@ -590,12 +595,17 @@ class Execution:
         """The step runner reports an attempt; False when nobody waits for it any more."""
         return not self.dead and self.active.pop(cmd, None) is not None
 
+    def asks_for(self, effect: Effect) -> bool:
+        """Whether the worker is still to do this: it may have been done in a batch that failed later."""
+        return not self.dead and self.under_way.asks_for(effect)
+
     def carried_out(self, effect: Effect, *events: history.Event) -> None:
         """The worker has done what it was asked for, and what came of it is written down."""
         if self.dead or not self.owned or not self.under_way.done(effect):
             return
         for event in events:
             self.record(event)
+        self.release()  # what was to come after it
         self.host.dirty(self)
 
     def children_started(self, children: Sequence[NewRun], born: Sequence[str] | None) -> None:
@@ -606,7 +616,7 @@ class Execution:
 
     def children_missing(self, cmds: Sequence[int]) -> None:
         """These children do not exist: their ids belong to other runs."""
-        if not self.closed:
+        if not self.closed or self._ending is not None:
             self.under_way.children_missing(cmds)
             self.release()
 
@@ -620,9 +630,9 @@ class Execution:
         if act is Act.PARK and self.blocked is None and self._under_way is not None:
             self._under_way.list_all()
             act, status = self._act()  # the history may have reached its limit
-        if not self.pending and act is Act.KEEP:
-            return None
         events = self._next_events()
+        if not events and act is Act.KEEP:
+            return None
         consumed = self.consumed
         if len(events) < len(self.pending):
             act, status = Act.KEEP, self._open_status("running")
@@ -657,13 +667,20 @@ class Execution:
             return HOLD_BLOCKED
         return HOLD_PAUSED if self.paused else 0
 
+    @property
+    def _end_is_held(self) -> bool:
+        under_way = self._under_way
+        return self._ending is not None and under_way is not None and under_way.holds_end
+
     def _open_status(self, status: RunStatus) -> RunStatus:
         compensating = self._under_way is not None and self._under_way.compensating
         return "compensating" if compensating else status
 
     def _next_events(self) -> list[EventRow]:
-        """What goes into one commit: at least one event, and no more than a statement should carry."""
+        """What goes into one commit, if there is anything: no more than a statement should carry."""
         events = self.pending[:MAX_EVENTS_PER_COMMIT]
+        if self._end_is_held and events and events[-1] is self.final:
+            del events[-1]
         size = 0
         for count, row in enumerate(events):
             size += len(row.data)
@@ -672,6 +689,8 @@ class Execution:
         return events
 
     def _act(self) -> tuple[Act, RunStatus]:
+        if self._end_is_held:
+            return Act.KEEP, self._open_status("running")
         if self._ending is not None:
             return Act.FINISH, self._ending
         if self.blocked is not None:

@@ -113,6 +113,28 @@ async def replaces_a_taken_id(ctx: Context, n: int) -> int:
 
 
 @workflow
+async def replaces_and_leaves(ctx: Context, n: int) -> int:
+    await ctx.start(doubled, n, id="taken", on_conflict="restart", on_parent_close="abandon")
+    return n
+
+
+@workflow
+async def replaces_and_ends(ctx: Context, n: int) -> int:
+    await ctx.start(waits_long, n, id="taken", on_conflict="restart")
+    return n
+
+
+@workflow
+async def replaces_and_cancels(ctx: Context, n: int) -> str:
+    handle = await ctx.start(waits_long, n, id="taken", on_conflict="restart")
+    await handle.cancel()
+    try:
+        return str(await handle.result())
+    except ChildCancelled:
+        return "cancelled"
+
+
+@workflow
 async def abandons(ctx: Context, n: int) -> int:
     await ctx.start(short_nap, n, id="kid", on_parent_close="abandon")
     return n
@@ -262,6 +284,27 @@ SCENARIOS: dict[str, Scenario] = {
         (replaces_a_taken_id, doubled, short_nap),
         4,
         with_kid(id="taken"),
+        many_attempts=True,
+    ),
+    "taken id, restart and leave": Scenario(
+        first_taken(replaces_and_leaves),
+        (replaces_and_leaves, doubled, short_nap),
+        1,
+        with_kid(id="taken"),
+        many_attempts=True,
+    ),
+    "taken id, restart and end": Scenario(
+        first_taken(replaces_and_ends),
+        (replaces_and_ends, waits_long, short_nap),
+        1,
+        with_kid(kid="cancelled", id="taken"),
+        many_attempts=True,
+    ),
+    "taken id, restart and cancel": Scenario(
+        first_taken(replaces_and_cancels),
+        (replaces_and_cancels, waits_long, short_nap),
+        "cancelled",
+        with_kid(kid="cancelled", id="taken"),
         many_attempts=True,
     ),
     "abandoned child": plain(abandons, 1, short_nap, runs=with_kid()),
