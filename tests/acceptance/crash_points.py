@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -314,6 +315,17 @@ def sample(most: int) -> Points:
         return random.Random(len(points)).sample(points, min(most, len(points)))  # noqa: S311
 
     return choose
+
+
+FULL = bool(os.environ.get("DURABLE_CRASH_POINTS"))
+"""`make crash-points`: every scenario and every point on PostgreSQL, too."""
+
+
+def on_postgres(
+    scenarios: Collection[str], short: Collection[str]
+) -> tuple[Collection[str], Points]:
+    """Which scenarios are tried on PostgreSQL, and at which points."""
+    return (scenarios, every) if FULL else (short, sample(40))
 
 
 class Report:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
-
-from durable import Client, Context, Retry, current_step, step, workflow
-from durable.clock import SECOND
-from durable.errors import IllegalTransition
-from durable.model import history
-from durable.model.events import NO_PAYLOAD, sent
-from durable.model.messages import (
-    end_wait_message,
-    input_message,
-    pack_input,
-    request_message,
+from durable import Client, Context, Request, Retry, current_step, step, workflow
+from durable.errors import (
+    IllegalTransition,
+    InputAlreadyProvided,
+    InputNotPending,
+    RequestRejected,
 )
-from durable.model.payload import ANY
-from durable.model.rows import Answer, Answered, Delivery, Publication, WaitFilter, WaitKind
-from durable.model.wire import decode_event
 from tests.acceptance.crash_points import LEDGER, Scenario
 
 # -- steps
@@ -118,9 +108,7 @@ async def listener(ctx: Context, n: int) -> Any:
 # -- acts of users
 
 
-async def start_and_wait(
-    client: Client, wf: Any, n: Any = 1, id: str = "a", **options: Any
-) -> Any:
+async def start_and_wait(client: Client, wf: Any, n: Any = 1, id: str = "a", **options: Any) -> Any:
     handle = await client.start(wf, n, id=id, **options)
     return await handle.result()
 
@@ -135,64 +123,34 @@ async def outcome(client: Client, wf: Any, n: Any = 1, id: str = "a", **options:
         return next(name for name in kinds if name in names), str(error)
 
 
-async def send(client: Client, id: str, event: Any, payload: Any = NO_PAYLOAD) -> None:
+async def send(client: Client, id: str, event: Any, payload: Any) -> None:
     """An event, once: it has the same idempotency key whenever it is sent."""
-    name, data = sent(event, payload)
-    order = Delivery(id, name, data, f"{name} {payload!r}")
-    await client._try(lambda: client.storage.deliver([order]))
-    client._stirred()
+    with contextlib.suppress(IllegalTransition):
+        await client.send_event(id, event, payload, idempotency_key=f"{event} {payload}")
 
 
 async def publish(client: Client, name: str, payload: Any, key: str) -> None:
-    name, data = sent(name, payload)
-    until = client._now() + 3600 * SECOND
-    one = Publication(name, key, data, until, f"{name} {payload!r}")
-    await client._try(lambda: client.storage.publish([one]))
-    client._stirred()
+    await client.publish(name, payload, key=key, idempotency_key=f"{name} {payload}")
 
 
 async def end_wait(client: Client, id: str, name: str) -> None:
-    order = Delivery(id, end_wait_message(name), b"", f"end {name}")
-    await client._try(lambda: client.storage.deliver([order]))
-    client._stirred()
+    with contextlib.suppress(IllegalTransition):
+        await client.cancel_wait(id, name)
 
 
-async def give(client: Client, id: str, name: str, data: Any) -> int:
-    """Answer an input as soon as it is asked for, unless it was answered already; its command."""
-    where = WaitFilter((WaitKind.INPUT,), run_id=id, name=name)
-    while not (found := await client._try(lambda: client.storage.waits(where))):
-        kind = history.InputProvided.code
-        known = await client._try(lambda: client.storage.newest(id, kind, name))
-        if known is not None:
-            return known.cmd or 0
-        await client.clock.sleep(0.5)
-    cmd = found[0].cmd
-    assert (await answer(client, id, name, data, cmd)).accepted
-    return cmd
+async def give(client: Client, id: str, name: str, data: Any) -> None:
+    """Answer an input as soon as it is asked for, unless it was answered already."""
+    with contextlib.suppress(InputAlreadyProvided, InputNotPending):
+        await client.provide_input(id, name, data, by="ada", wait=60)
 
 
-async def answer(client: Client, id: str, name: str, data: Any, cmd: int) -> Answered:
-    payload = pack_input(ANY.encode(data, "answer"), "ada")
-    token, now = secrets.token_hex(4), client._now()
-    one = Answer(id, cmd, input_message(cmd, name), payload, token, "ada", now)
-    answered = await client._try(lambda: client.storage.answer(one))
-    client._stirred()
-    return answered
-
-
-async def ask(client: Client, id: str, name: str, payload: Any) -> tuple[Any, str | None]:
-    """A request and what was answered: a value, or the reason why there is none."""
-    order = Delivery(id, request_message(name), ANY.encode(payload, name), f"{name} {payload!r}")
-    (answer,) = await client._try(lambda: client.storage.deliver([order]))
-    client._stirred()
-    assert answer.number is not None
-    place = (id, answer.number)
-    while not (found := await client._try(lambda: client.storage.replies([place]))):
-        await client.clock.sleep(0.5)
-    event = decode_event(found[place])
-    assert isinstance(event, history.RequestAnswered)
-    value = None if event.answer is None else ANY.decode(event.answer, name)
-    return value, event.rejected
+async def ask(client: Client, id: str, request: Request[Any, Any], payload: Any) -> Any:
+    """What was answered, or the reason why there is no answer."""
+    handle = client.handle(id)
+    try:
+        return await handle.request(request, payload, timeout=None, idempotency_key=str(payload))
+    except RequestRejected as error:
+        return str(error)
 
 
 async def cancel(client: Client, id: str = "a") -> None:
@@ -217,12 +175,3 @@ def acts(wf: Any, *acts: Callable[[Client], Awaitable[Any]], n: Any = 1, **optio
 def plain(wf: Any, expected: Any, *others: Any, **options: Any) -> Scenario:
     """A run that needs nobody."""
     return Scenario(lambda client: outcome(client, wf), (wf, *others), expected, **options)
-
-
-def case(scenarios: dict[str, Scenario]) -> Any:
-    """How these scenarios are parametrized."""
-    return pytest.mark.parametrize("name", scenarios)
-
-
-def names(*given: str) -> Sequence[str]:
-    return given

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from durable import Client, Context, Retry, RunFailed, StepFailed, current_step, step, workflow
-from tests.acceptance.crash_points import LEDGER, Report, Scenario, every, lines_of_workflows, sample
+from tests.acceptance.crash_points import (
+    LEDGER,
+    Report,
+    Scenario,
+    every,
+    lines_of_workflows,
+    on_postgres,
+    sample,
+)
+
 
 @step
 async def add(n: int) -> int:
@@ -238,6 +247,7 @@ SCENARIOS: dict[str, Scenario] = {
     "worker elsewhere, chain with sleep": once(sleeps_between, 3, elsewhere=True, ordered=True),
 }
 SHORT = ("start eager", "retry", "sleep then step", "start plain")
+ON_POSTGRES, POINTS = on_postgres(SCENARIOS, SHORT)
 REPORT = Report()
 
 
@@ -274,7 +284,7 @@ async def test_a_run_survives_every_single_fault(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", ON_POSTGRES)
 async def test_the_same_on_postgresql(name: str, durable_postgres: str) -> None:
     """The same guarantees on PostgreSQL (a short selection)."""
-    await REPORT.try_points(durable_postgres, name, SCENARIOS[name], sample(48))
+    await REPORT.try_points(durable_postgres, name, SCENARIOS[name], POINTS)

@@ -22,6 +22,7 @@ from tests.acceptance.crash_points import (
     Scenario,
     every,
     lines_of_workflows,
+    on_postgres,
     sample,
 )
 from tests.acceptance.crash_programs import (
@@ -334,9 +335,7 @@ SCENARIOS: dict[str, Scenario] = {
         runs={"a": "completed", **{f"a.{n}": "completed" for n in range(1, 5)}},
     ),
     "parallel, complete all": plain(side_by_side, [2, "error", 1.0]),
-    "parallel, fail fast": plain(
-        fails_fast, "broken", waits_long, runs=with_kid(kid="cancelled")
-    ),
+    "parallel, fail fast": plain(fails_fast, "broken", waits_long, runs=with_kid(kid="cancelled")),
     "map with a limit": plain(mapped, list(range(2, 9))),
     "race": Scenario(acts(races, lambda c: send(c, "a", "note", 1)), (races,), ["note", 1]),
     "child ends as its parent is cancelled": Scenario(
@@ -347,6 +346,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
 }
 SHORT = ("call", "taken id, restart", "grandchildren are terminated", "children side by side")
+ON_POSTGRES, POINTS = on_postgres(SCENARIOS, SHORT)
 REPORT = Report()
 
 
@@ -378,7 +378,7 @@ async def test_a_family_survives_every_single_fault(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", ON_POSTGRES)
 async def test_the_same_on_postgresql(name: str, durable_postgres: str) -> None:
     """The same guarantees on PostgreSQL (a short selection)."""
-    await REPORT.try_points(durable_postgres, name, SCENARIOS[name], sample(48))
+    await REPORT.try_points(durable_postgres, name, SCENARIOS[name], POINTS)

@@ -17,6 +17,7 @@ from tests.acceptance.crash_points import (
     Scenario,
     every,
     lines_of_workflows,
+    on_postgres,
     sample,
 )
 from tests.acceptance.crash_programs import (
@@ -261,13 +262,9 @@ CANCELLED = ("RunCancelled", "run a was cancelled: not needed")
 AS_CANCELLED = {"a": "cancelled"}
 COMPENSATED = {"a": "compensated"}
 SCENARIOS: dict[str, Scenario] = {
-    "saga of the run": plain(
-        trip, FAILED, runs=COMPENSATED, undone=["car", "hotel", "flight"]
-    ),
+    "saga of the run": plain(trip, FAILED, runs=COMPENSATED, undone=["car", "hotel", "flight"]),
     "saga block, caught": plain(caught, "caught 2", undone=["two", "one"]),
-    "saga in a saga": plain(
-        nested, FAILED, runs=COMPENSATED, undone=["inner", "again", "outer"]
-    ),
+    "saga in a saga": plain(nested, FAILED, runs=COMPENSATED, undone=["inner", "again", "outer"]),
     "undo is retried": plain(
         troubled, FAILED, runs=COMPENSATED, undone=["second 1", "second 2", "first"]
     ),
@@ -325,16 +322,22 @@ SCENARIOS: dict[str, Scenario] = {
         acts(works, pause, cancel, resume), (works,), CANCELLED, AS_CANCELLED
     ),
     "deadline": Scenario(
-        lambda client: outcome(client, works, timeout=4), (works,), ("RunTimeout", LATE),
+        lambda client: outcome(client, works, timeout=4),
+        (works,),
+        ("RunTimeout", LATE),
         {"a": "failed"},
     ),
     "deadline of a run that nobody drives": Scenario(
-        lambda client: outcome(client, waits, timeout=4), (waits,), ("RunTimeout", LATE),
+        lambda client: outcome(client, waits, timeout=4),
+        (waits,),
+        ("RunTimeout", LATE),
         {"a": "failed"},
     ),
     "whole run again": plain(stubborn, FAILED, runs={"a": "failed"}),
     "new generations with unread events": Scenario(
-        acts(generations, note(1), note(2)), (generations,), [3, 1, 2],
+        acts(generations, note(1), note(2)),
+        (generations,),
+        [3, 1, 2],
         events={"a": ["EventReceived"] * 2},
     ),
     "an event for each generation": Scenario(
@@ -353,6 +356,7 @@ SCENARIOS: dict[str, Scenario] = {
 }
 SHORT = ("saga of the run", "cancel in a step", "pause and resume in a step", "deadline")
 SHORT += ("new generations with unread events", "whole run again")
+ON_POSTGRES, POINTS = on_postgres(SCENARIOS, SHORT)
 REPORT = Report()
 
 
@@ -384,7 +388,7 @@ async def test_the_course_of_a_run_survives_every_single_fault(name: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", ON_POSTGRES)
 async def test_the_same_on_postgresql(name: str, durable_postgres: str) -> None:
     """The same guarantees on PostgreSQL (a short selection)."""
-    await REPORT.try_points(durable_postgres, name, SCENARIOS[name], sample(48))
+    await REPORT.try_points(durable_postgres, name, SCENARIOS[name], POINTS)

@@ -18,7 +18,17 @@ from durable.model.rows import Act, Commit, Message
 from durable.model.wire import EventRow, encode_event
 from durable.worker import execution as room
 from durable.worker.execution import Execution
-from tests.worker.one_run import Host, apply, begin, cancel, completed, event, report, started, types
+from tests.worker.one_run import (
+    Host,
+    apply,
+    begin,
+    cancel,
+    completed,
+    event,
+    report,
+    started,
+    types,
+)
 
 
 @step

@@ -131,9 +131,7 @@ async def test_what_was_asked_for_in_order_is_sent_in_order_in_one_batch(room: R
     run = Run()
     room.submit(run, send(1), send(2), send(3))
     await room.until(lambda: len(run.events) == 3)
-    assert room.store.calls == [
-        ("deliver", [("b", "note", f"~sent:1:{cmd}") for cmd in (1, 2, 3)])
-    ]
+    assert room.store.calls == [("deliver", [("b", "note", f"~sent:1:{cmd}") for cmd in (1, 2, 3)])]
     assert [event.cmd for event in run.events] == [1, 2, 3]  # type: ignore[union-attr]
 
 

@@ -28,6 +28,7 @@ LEASE = 3.0
 REAL_SECONDS = 20
 """No wait of these tests lasts longer on a real clock."""
 
+
 def _end_status(last: EventRow) -> str:
     """The status of a run that ended so."""
     event = decode_event(last)
