@@ -40,7 +40,7 @@ from durable.model.commands import (
 )
 from durable.model.failure import encode_failure, failure_of
 from durable.model.lifecycle import HOLD_BLOCKED, HOLD_PAUSED, RunStatus
-from durable.model.messages import child_message, event_of
+from durable.model.messages import child_message, event_of, is_control
 from durable.model.rows import Act, Commit, Message, NewRun, OutMessage
 from durable.model.wire import EventRow, decode_event, encode_event
 from durable.worker.effects import Effect
@@ -96,12 +96,14 @@ class Execution:
         "_armed",
         "_cold",
         "_ending",
+        "_ends",
         "_events",
         "_recording",
         "_recovered_from",
         "_retries",
         "_under_way",
         "_undone",
+        "_unread",
         "_unreleased",
         "active",
         "blocked",
@@ -172,6 +174,10 @@ class Execution:
         self._events: deque[history.Event] = deque()
         """Events that are being recorded."""
         self._recording = False
+        self._unread: deque[Message] = deque()
+        """Messages that are being read."""
+        self._ends = False
+        """Its code has ended; what else has come is read first."""
         self._ending: RunStatus | None = None
         self._recovered_from: int | None = None
 
@@ -193,6 +199,11 @@ class Execution:
     @property
     def length(self) -> int:
         return self.durable + len(self.pending)
+
+    @property
+    def causes(self) -> int:
+        """Number of the newest event that may cause anything: all but the last one of its life."""
+        return self.length if self.final is None else self.length - 1
 
     def replay(self, rows: Sequence[EventRow]) -> None:
         """Bring the instance to the end of its durable history; `begin` starts what is still open then."""
@@ -249,6 +260,7 @@ class Execution:
         `again` are outcomes that an earlier execution of this run had in hand when it had to start over.
         """
         self._recovered_from = lost_owner
+        self._unread.extend(messages)
         if self._cold:
             self._cold = False
             if self._under_way is not None:
@@ -256,7 +268,7 @@ class Execution:
             ending, self._undone = self._undone, None
             if ending is not None:
                 self._end(ending, self.length)
-        self.receive(messages)
+        self.receive()
         for event in again:
             self._take_again(event)
         self.release()
@@ -392,13 +404,19 @@ class Execution:
     # -- its end
 
     def _end(self, command: Ending, _seq: int) -> None:
-        """It comes after what is being recorded."""
+        """It comes after what is being recorded, and after what it must have read: a second cancel, say."""
         if isinstance(command, ContinueRun):
             self._stop_steps()
             self.record(_generation_event(command, self.workflow.name, self.at()))
             return
-        while self._events:
-            self._record_next(self._events.popleft())
+        if self._ends or self.closed:
+            return
+        self._ends = True
+        while self._events or any(is_control(message.name) for message in self._unread):
+            event = self._events.popleft() if self._events else self._read()
+            if event is not None:
+                self._record_next(event)
+        self._ends = False
         if self.closed:
             return
         status, event = _final_event(command, self.at())
@@ -436,6 +454,7 @@ class Execution:
         self.blocked = f"{type(error).__name__}: {error}"
         self.host.warn("run %s is blocked: %s", self.id, self.blocked)
         self.stop()
+        self._unread.clear()  # they stay in the inbox
         event = history.Blocked(self.at(), self.blocked, self.host.code)
         self.pending.append(encode_event(self.length + 1, event))
         self.host.dirty(self)
@@ -542,18 +561,28 @@ class Execution:
         """A commit that parks or finishes the run is under way: nothing may happen to it until the answer."""
         return self.in_flight is not None and self.in_flight.act is not Act.KEEP
 
-    def receive(self, messages: Sequence[Message]) -> None:
+    def receive(self, messages: Sequence[Message] = ()) -> None:
         """Messages of the inbox, in order; a hole in their numbers means that this owner is stale."""
-        for message in messages:
+        self._unread.extend(messages)
+        while self._unread:
             if self.closed or self.in_flight_ends:
-                return  # they stay in the inbox
-            if message.number <= self.consumed:
-                continue
-            if message.number != self.consumed + 1:
-                self.host.lost(self)
+                self._unread.clear()  # they stay in the inbox
                 return
-            self.consumed = message.number
-            self.record(event_of(message, self.at()))
+            event = self._read()
+            if event is not None:
+                self.record(event)
+
+    def _read(self) -> history.Event | None:
+        """The next message, as the event that it becomes; None: nothing new."""
+        message = self._unread.popleft()
+        if message.number <= self.consumed:
+            return None
+        if message.number != self.consumed + 1:
+            self._unread.clear()
+            self.host.lost(self)
+            return None
+        self.consumed = message.number
+        return event_of(message, self.at())
 
     @property
     def busy(self) -> bool:
@@ -566,12 +595,17 @@ class Execution:
         """The step runner reports an attempt; False when nobody waits for it any more."""
         return not self.dead and self.active.pop(cmd, None) is not None
 
+    def asks_for(self, effect: Effect) -> bool:
+        """Whether the worker is still to do this: it may have been done in a batch that failed later."""
+        return not self.dead and self.under_way.asks_for(effect)
+
     def carried_out(self, effect: Effect, *events: history.Event) -> None:
         """The worker has done what it was asked for, and what came of it is written down."""
         if self.dead or not self.owned or not self.under_way.done(effect):
             return
         for event in events:
             self.record(event)
+        self.release()  # what was to come after it
         self.host.dirty(self)
 
     def children_started(self, children: Sequence[NewRun], born: Sequence[str] | None) -> None:
@@ -582,7 +616,7 @@ class Execution:
 
     def children_missing(self, cmds: Sequence[int]) -> None:
         """These children do not exist: their ids belong to other runs."""
-        if not self.closed:
+        if not self.closed or self._ending is not None:
             self.under_way.children_missing(cmds)
             self.release()
 
@@ -596,9 +630,9 @@ class Execution:
         if act is Act.PARK and self.blocked is None and self._under_way is not None:
             self._under_way.list_all()
             act, status = self._act()  # the history may have reached its limit
-        if not self.pending and act is Act.KEEP:
-            return None
         events = self._next_events()
+        if not events and act is Act.KEEP:
+            return None
         consumed = self.consumed
         if len(events) < len(self.pending):
             act, status = Act.KEEP, self._open_status("running")
@@ -633,13 +667,20 @@ class Execution:
             return HOLD_BLOCKED
         return HOLD_PAUSED if self.paused else 0
 
+    @property
+    def _end_is_held(self) -> bool:
+        under_way = self._under_way
+        return self._ending is not None and under_way is not None and under_way.holds_end
+
     def _open_status(self, status: RunStatus) -> RunStatus:
         compensating = self._under_way is not None and self._under_way.compensating
         return "compensating" if compensating else status
 
     def _next_events(self) -> list[EventRow]:
-        """What goes into one commit: at least one event, and no more than a statement should carry."""
+        """What goes into one commit, if there is anything: no more than a statement should carry."""
         events = self.pending[:MAX_EVENTS_PER_COMMIT]
+        if self._end_is_held and events and events[-1] is self.final:
+            del events[-1]
         size = 0
         for count, row in enumerate(events):
             size += len(row.data)
@@ -648,6 +689,8 @@ class Execution:
         return events
 
     def _act(self) -> tuple[Act, RunStatus]:
+        if self._end_is_held:
+            return Act.KEEP, self._open_status("running")
         if self._ending is not None:
             return Act.FINISH, self._ending
         if self.blocked is not None:
@@ -709,6 +752,7 @@ class Execution:
         """The run is not ours any more: forget it without a trace."""
         self.dead = True
         self.stop()
+        self._unread.clear()
         self.instance.discard()
         if self._under_way is not None:
             self._under_way.release()
