@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast, 
 
 from durable.client.base import LocalWorker, not_found
 from durable.client.controlling import Controlling
+from durable.client.facts import event_of
 from durable.client.handle import Handle
 from durable.client.ids import new_id
 from durable.client.later import refuse
 from durable.client.patience import patiently
-from durable.client.reading import detail_of, event_of, run_of, state_of
+from durable.client.reading import detail_of, run_of, state_of
 from durable.client.results import End, Results
 from durable.client.starter import Starter
 from durable.clock import SECOND, to_micros
