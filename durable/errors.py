@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 
@@ -135,6 +135,14 @@ class InputNotPending(DurableError):
 
 class InputAlreadyProvided(DurableError):
     """Somebody else answered first."""
+
+    by: str | None
+    at: datetime
+
+    def __init__(self, message: str, *, by: str | None, at: datetime) -> None:
+        super().__init__(message)
+        self.by = by
+        self.at = at
 
 
 class RequestRejected(DurableError):

@@ -15,9 +15,12 @@ from durable.client.controlling import Controlling
 from durable.client.facts import event_of
 from durable.client.handle import Handle
 from durable.client.ids import new_id
-from durable.client.later import refuse
+from durable.client.later import refuse, refuse_options
+from durable.client.messaging import Post
+from durable.client.paging import checked_cursor, checked_limit
 from durable.client.patience import patiently
 from durable.client.reading import detail_of, run_of, state_of
+from durable.client.requests import Replies, Requesting
 from durable.client.results import End, Results
 from durable.client.starter import Starter
 from durable.clock import SECOND, to_micros
@@ -51,7 +54,7 @@ HISTORY_PAGE = 1_000
 """History events in one page."""
 
 
-class Client(Controlling):
+class Client(Controlling, Requesting):
     """A database of runs. Constructing it does no I/O; use it with `async with`, or `open` and `close`.
 
     `url` is `sqlite:///shop.db`, `sqlite://` (in memory, this process only) or `postgresql://...`; by
@@ -94,7 +97,9 @@ class Client(Controlling):
             await self.storage.close()
             raise
         self._starter = Starter(self.storage, self.clock)
+        self._post = Post(self.storage, self.clock)
         self._results = Results(self.storage, self.clock, self.drives)
+        self._replies = Replies(self.storage, self.clock)
         self._open = True
 
     async def close(self) -> None:
@@ -102,6 +107,7 @@ class Client(Controlling):
         if self._open:
             self._open = False
             self._results.close()
+            self._replies.close()
             await self.storage.close()
 
     async def migrate(self, *, to: int | None = None) -> None:
@@ -189,7 +195,7 @@ class Client(Controlling):
         without a database (the run may exist then: start it again with the same id).
         """
         self._check_open()
-        _refuse_later("start", queue_key=queue_key, conn=conn)
+        refuse_options("start", queue_key=queue_key, conn=conn)
         run_id = new_id() if id is None else checked_id(id)
         put_off = await self._not_before(at, delay)
         limit = None if timeout is None else seconds_of(timeout, "start(timeout=)")
@@ -225,7 +231,7 @@ class Client(Controlling):
     ) -> list[Handle[R]]:
         """Start a run for each input; a mapping gives their ids too. As `start`, but in few statements."""
         self._check_open()
-        _refuse_later("start_many", conn=conn)
+        refuse_options("start_many", conn=conn)
         runs = [
             self._new_run(workflow, value, run_id, queue, priority, tags, None, eager=False)
             for run_id, value in _with_ids(inputs)
@@ -377,13 +383,13 @@ class Client(Controlling):
             parent_id=parent_id,
             created_after=None if created_after is None else to_micros(created_after),
             created_before=None if created_before is None else to_micros(created_before),
-            limit=_checked_limit(limit),
+            limit=checked_limit(limit),
         )
         return Listing(lambda cursor: self._page(where, cursor), after)
 
     async def _page(self, where: RunFilter, cursor: str | None) -> Page[Run]:
         self._check_open()
-        page = _replace(where, after=_checked_cursor(cursor))
+        page = _replace(where, after=checked_cursor(cursor))
         rows = await patiently(self.clock, lambda: self.storage.runs(page))
         more = str(rows[-1].key) if len(rows) == where.limit else None
         return Page(await self._runs_of(rows), more)
@@ -396,7 +402,7 @@ class Client(Controlling):
     async def find(self, prefix: str, /, *, limit: int = 10) -> Sequence[Run]:
         """Runs whose ids begin with `prefix`, newest first."""
         self._check_open()
-        where = RunFilter(id_prefix=prefix, limit=_checked_limit(limit))
+        where = RunFilter(id_prefix=prefix, limit=checked_limit(limit))
         rows: Sequence[RunRow] = await patiently(self.clock, lambda: self.storage.runs(where))
         return await self._runs_of(rows)
 
@@ -417,7 +423,7 @@ class Client(Controlling):
 
     async def _history_page(self, run_id: str, cursor: str | None) -> Page[HistoryEvent]:
         self._check_open()
-        after = _checked_cursor(cursor) or 0
+        after = checked_cursor(cursor) or 0
         rows = await self._history_rows(run_id, after)
         names = await self._worker_names(rows)
         more = str(rows[-1].seq) if len(rows) == HISTORY_PAGE else None
@@ -541,22 +547,6 @@ def _checked_priority(priority: int) -> int:
     return priority
 
 
-def _checked_limit(limit: int) -> int:
-    if type(limit) is not int or not 1 <= limit <= 1000:
-        message = f"limit must be a whole number from 1 to 1,000, not {limit!r}"
-        raise ValueError(message)
-    return limit
-
-
-def _checked_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isdecimal():
-        message = f"after={cursor!r} is not the `next` of a page"
-        raise ValueError(message)
-    return int(cursor)
-
-
 def _statuses(status: RunStatus | Sequence[RunStatus] | None) -> Sequence[RunStatus]:
     found: Any = () if status is None else (status,) if isinstance(status, str) else tuple(status)
     for one in found:
@@ -572,10 +562,3 @@ def _name(workflow: Runnable[Any, Any] | str | None) -> str | None:
 
 def _replace(where: RunFilter, *, after: int | None) -> RunFilter:
     return dataclasses.replace(where, after=after)
-
-
-def _refuse_later(verb: str, **asked: object) -> None:
-    for option, value in asked.items():
-        if value is not None:
-            message = f"{verb}({option}=) cannot be used yet"
-            raise NotImplementedError(message)

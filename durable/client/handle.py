@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from durable.client.correspondence import Correspondence, Runs
 from durable.client.later import refuse
 from durable.errors import (
     RunCancelled,
@@ -30,18 +31,7 @@ _RUN_TIMEOUT = f"{RunTimeout.__module__}:{RunTimeout.__qualname__}"
 _WARN_AFTER_SECONDS = 5.0
 
 
-class Runs(Protocol):
-    """The client, as a handle sees it."""
-
-    async def ended(self, run_id: str, *, known: bool = False) -> tuple[RunStatus, EventRow]: ...
-    def drives(self, run_id: str) -> bool: ...
-    async def unserved(self, run_id: str) -> str | None: ...
-    async def get(self, id: str, /, *, steps: bool = True, logs: bool = False) -> RunDetail: ...
-    async def cancel(self, id: str, /, *, reason: str | None = None) -> None: ...
-    async def terminate(self, id: str, /, *, reason: str | None = None) -> None: ...
-
-
-class Handle(Generic[R_co]):
+class Handle(Correspondence, Generic[R_co]):
     """A run by its id. Cheap; holds no connection."""
 
     def __init__(

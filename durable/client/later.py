@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 _NOT_BUILT = {
-    **dict.fromkeys(
-        ("send_event", "send_events", "publish", "pending_events", "cancel_wait"), "events"
-    ),
-    **dict.fromkeys(("provide_input", "pending_inputs"), "human input"),
     **dict.fromkeys(("retry", "fork"), "retrying and forking runs"),
-    **dict.fromkeys(("request",), "requests"),
     **dict.fromkeys(("stream", "watch"), "live topics"),
     **dict.fromkeys(("enqueue",), "jobs"),
     **dict.fromkeys(("workflows", "workers"), "the catalogue"),
@@ -26,3 +21,11 @@ def refuse(what: str, name: str) -> AttributeError | NotImplementedError:
     if feature is None:
         return AttributeError(f"a {what} has no {name!r}")
     return NotImplementedError(f"{what}.{name}: {feature} cannot be used yet")
+
+
+def refuse_options(verb: str, **asked: object) -> None:
+    """`NotImplementedError` for an option of `verb` that is given and cannot be obeyed yet."""
+    for option, value in asked.items():
+        if value is not None:
+            message = f"{verb}({option}=) cannot be used yet"
+            raise NotImplementedError(message)

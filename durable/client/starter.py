@@ -1,23 +1,17 @@
-"""Starting runs in batches: what is asked for while a statement is under way goes out with the next one."""
+"""Starting runs, in batches; a start whose answer was lost finds its own run again."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from durable.client.batches import Batches
 from durable.client.patience import patiently
-from durable.errors import StoreUnavailable
 from durable.model.rows import NewRun, Started
 
 if TYPE_CHECKING:
     from durable.clock import Clock
     from durable.storage.base import Storage
-
-MAX_BATCH = 500
-"""Runs in one statement."""
-MAX_BATCH_BYTES = 16 * 1024 * 1024
-"""Bytes of input in one statement; a single run may have more."""
 
 
 class Starter:
@@ -26,49 +20,15 @@ class Starter:
     def __init__(self, store: Storage, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._waiting: list[tuple[NewRun, asyncio.Future[Started]]] = []
-        self._pump: asyncio.Task[None] | None = None
+        self.batches = Batches(self._send, lambda run: len(run.started.data), "durable-starts")
 
     async def start(self, run: NewRun) -> Started:
         """Start one run; the answer comes with its batch."""
-        answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
-        self._waiting.append((run, answer))
-        if self._pump is None:
-            self._pump = asyncio.create_task(self._run(), name="durable-starts")
-        return await answer
+        return await self.batches.ask(run)
 
     async def start_all(self, runs: Sequence[NewRun]) -> list[Started]:
-        """Start many runs, `MAX_BATCH` to a statement."""
-        answers: list[Started] = []
-        while (done := len(answers)) < len(runs):
-            rest = runs[done : done + MAX_BATCH]
-            answers += await self._send(rest[: _batch(rest)])
-        return answers
-
-    async def _run(self) -> None:
-        try:
-            while self._waiting:
-                size = _batch([run for run, _ in self._waiting[:MAX_BATCH]])
-                batch, self._waiting = self._waiting[:size], self._waiting[size:]
-                await self._answer(batch)
-        finally:
-            self._pump = None
-
-    async def _answer(self, batch: list[tuple[NewRun, asyncio.Future[Started]]]) -> None:
-        try:
-            answers = await self._send([run for run, _ in batch])
-        except Exception as error:
-            if len(batch) > 1 and not isinstance(error, StoreUnavailable):
-                for one in batch:  # the others are not to blame for what one of them holds
-                    await self._answer([one])
-                return
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        """Start many runs."""
+        return await self.batches.ask_all(runs)
 
     async def _send(self, runs: Sequence[NewRun]) -> list[Started]:
         tries: list[int] = []
@@ -86,16 +46,6 @@ class Starter:
             _own(run, answer) if first[run.id] is run else answer
             for run, answer in zip(runs, answers, strict=True)
         ]
-
-
-def _batch(runs: Sequence[NewRun]) -> int:
-    """How many of these runs go out together: at least one."""
-    size = 0
-    for count, run in enumerate(runs[:MAX_BATCH]):
-        size += len(run.started.data)
-        if size > MAX_BATCH_BYTES and count:
-            return count
-    return min(len(runs), MAX_BATCH)
 
 
 def _own(run: NewRun, answer: Started) -> Started:

@@ -33,7 +33,6 @@ from durable.model.rows import Lane
 if TYPE_CHECKING:
     import asyncio
 
-    from durable.engine.context import Context
     from durable.engine.loop import WorkflowLoop
     from durable.model.carried import CarriedChild
     from durable.model.commands import Command
@@ -61,7 +60,7 @@ class Host(Protocol):
     def open(self, operation: Operation) -> None: ...
     def close(self, cmd: int) -> bool: ...
     def emit(self, command: Command) -> None: ...
-    def new_context(self) -> Context: ...
+    def new_context(self) -> Any: ...
 
 
 class ChildOperation:
@@ -294,7 +293,7 @@ class Children:
         return self._host.calls
 
     @property
-    def context(self) -> Context:
+    def context(self) -> Any:
         return self._host.new_context()
 
     def emit(self, command: Command) -> None:

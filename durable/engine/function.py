@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
 
 
+_PROTECTED: type[ProtectedTask[Any]] = ProtectedTask
+
+
 class Host(Protocol):
     """The instance, as its function sees it."""
 
@@ -161,7 +164,7 @@ class Function:
         elif self.main is None:
             self.begin()  # it waits for its next attempt: there will be none
         else:
-            self.main.stop(self._instance.timeouts())
+            self.main.stop(self._instance.timeouts)
 
     def enter_shield(self) -> None:
         """Hold back a cancel that comes from now on."""
@@ -174,7 +177,7 @@ class Function:
             return False
         assert self.main is not None
         self._held_back = False
-        self.main.stop(self._instance.timeouts())
+        self.main.stop(self._instance.timeouts)
         return asyncio.current_task() is self.main
 
     # -- the whole of it
@@ -211,6 +214,7 @@ class Function:
         if late and error is None:
             error = asyncio.CancelledError()  # it swallowed that its time was up
         assert self.main is not None
+        self.main.left = True
         if self.stopped or self.main.cancelling():
             # A cancel that found nothing to be raised at is raised here, where nobody minds.
             with contextlib.suppress(asyncio.CancelledError):
@@ -261,8 +265,7 @@ class Function:
 
     def protected_task(self, coroutine: Coroutine[Any, Any, Any]) -> ProtectedTask[Any]:
         """A task that nothing cancels."""
-        task: ProtectedTask[Any] = self._instance.loop.make_task(ProtectedTask, coroutine)
-        return task
+        return self._instance.loop.make_task(_PROTECTED, coroutine)
 
     async def _unwind(self, error: BaseException | None) -> Unwound:
         """Undo what the run did, if it failed, and what came too late in any case."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 from durable.model.events import Err, Ok
@@ -199,8 +200,8 @@ def forgo(member: object) -> None:
 
 
 def forgo_all(calls: object) -> None:
-    """Give up the members of a group that never began; those that an iterator would give do not exist yet."""
-    if _is_collection(calls):
+    """Give up the members of a group that never began; those that a generator would give do not exist yet."""
+    if _are_there(calls):
         for member in calls.values() if _is_mapping(calls) else calls:
             forgo(member)
 
@@ -209,8 +210,9 @@ def _is_mapping(calls: object) -> TypeGuard[Mapping[Any, Any]]:
     return isinstance(calls, Mapping)
 
 
-def _is_collection(calls: object) -> TypeGuard[Collection[Any]]:
-    return isinstance(calls, Collection)
+def _are_there(calls: object) -> TypeGuard[Iterable[Any]]:
+    """Whether the members exist already: in a collection, or behind an iterator over one."""
+    return isinstance(calls, Collection) or length_hint(calls, -1) >= 0
 
 
 # -- what the members give
@@ -270,7 +272,7 @@ async def run_in_shape(loop: WorkflowLoop, calls: Any, limit: int | None, on_err
         values = await run_all(loop, list(calls.values()), limit, on_error)
         return dict(zip(keys, values, strict=True))
     # A copy of what is there already: whoever made it may change it while the group goes on.
-    members: Iterable[Any] = list(calls) if _is_collection(calls) else calls
+    members: Iterable[Any] = list(calls) if _are_there(calls) else calls
     values = await run_all(loop, members, limit, on_error)
     return tuple(values) if isinstance(calls, tuple) else values
 

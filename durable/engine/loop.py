@@ -28,6 +28,7 @@ from durable.engine.numbered import (
 )
 
 AnyTask = TypeVar("AnyTask", bound=WorkflowTask[Any])
+_TASK: type[WorkflowTask[Any]] = WorkflowTask
 
 
 class Host(Protocol):
@@ -283,8 +284,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         ordered = self._tasks_in_order(coro)
         if ordered is not None:
             return ordered
-        task: WorkflowTask[Any] = self.make_task(WorkflowTask, coro, name, context)
-        return task
+        return self.make_task(_TASK, coro, name, context)
 
     def make_task(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 class MainTask(WorkflowTask[T]):
     """The task of the workflow function."""
 
+    left = False
+    """The function has been left: a cancel has nobody to go to."""
     _stops = 0
     """Requests in the count that are the run's cancel: 0 or 1."""
 
@@ -33,11 +35,50 @@ class MainTask(WorkflowTask[T]):
         """Those that were entered before the run's cancel came."""
         super().__init__(*args, **options)
 
-    def stop(self, armed: Iterable[asyncio.Timeout]) -> None:
-        """Cancel it in the name of the run; `armed` are the time-outs that may expire later."""
-        self._outer = {**self._asked, **dict.fromkeys(armed)}
+    def stop(self, armed: Callable[[], Iterable[asyncio.Timeout]]) -> None:
+        """Cancel it in the name of the run; `armed` gives the time-outs that may expire later."""
+        if self.left:
+            return
+        group = self._aborting()
+        if group is not None:
+            # It would swallow the cancel: it waits for its tasks, and raises their errors and nothing else.
+            self._after(group, lambda: self.stop(armed))
+            return
+        self._outer = {**self._asked, **dict.fromkeys(armed())}
         super().cancel()
         self._stops = 1
+
+    def _stop_again(self) -> None:
+        """What it was stopped by was lost on its way."""
+        if not self.left and self._stops:
+            super().cancel()
+            super().uncancel()
+
+    def _aborting(self) -> asyncio.TaskGroup | None:
+        """The group at whose end it waits for tasks that are being cancelled."""
+        awaited: Any = self.get_coro()
+        while awaited is not None:
+            if getattr(awaited, "cr_code", None) in _GROUP_EXITS:
+                group: Any = awaited.cr_frame.f_locals["self"]
+                if group._aborting:  # noqa: SLF001  nothing else says so
+                    return group  # type: ignore[no-any-return]
+            awaited = getattr(awaited, "cr_await", None)
+        return None
+
+    def _after(self, group: Any, act: Callable[[], None]) -> None:
+        """Act once the group has ended and its task awaits again."""
+        loop = self.get_loop()
+        left = dict.fromkeys(group._tasks)  # noqa: SLF001  nothing else knows them
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            left.pop(task, None)
+            if not left:
+                loop.call_soon(act)
+
+        for task in [*left]:
+            task.add_done_callback(ended)
+        if not left:
+            loop.call_soon(act)
 
     def forget(self) -> None:
         """Nothing is cancelled any more."""
@@ -65,10 +106,10 @@ class MainTask(WorkflowTask[T]):
         self._outer.pop(asker, None)
         if not outer:
             return left - self._stops
-        if self._stops and isinstance(asker, asyncio.TaskGroup):
-            # It raises the errors of its tasks, and nothing else: the run's cancel would be lost in it.
-            super().cancel()
-            super().uncancel()
+        if isinstance(asker, asyncio.TaskGroup):
+            self._after(
+                asker, self._stop_again
+            )  # it raises the errors of its tasks, and nothing else
         return left
 
 
@@ -88,10 +129,9 @@ def _codes(*functions: Any) -> frozenset[CodeType]:
     return frozenset(function.__code__ for function in functions if function is not None)
 
 
-_ASKERS = _codes(
+_GROUP_EXITS = _codes(asyncio.TaskGroup.__aexit__, getattr(asyncio.TaskGroup, "_aexit", None))
+_ASKERS = _GROUP_EXITS | _codes(
     getattr(asyncio.Timeout, "_on_timeout", None),
     asyncio.Timeout.__aexit__,
     getattr(asyncio.TaskGroup, "_on_task_done", None),
-    asyncio.TaskGroup.__aexit__,
-    getattr(asyncio.TaskGroup, "_aexit", None),
 )

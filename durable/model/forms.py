@@ -97,7 +97,7 @@ class Typed:
         self.type = _type_name(annotation)
         self._shape = shape_of(annotation)
         self.schema = self._shape.json_schema()
-        self.choices: Sequence[tuple[Any, str]] = ()
+        self.choices: Sequence[tuple[Any, str]] = []
 
     def read(self, event: InputProvided) -> Any:
         """The value of this type."""
@@ -127,7 +127,7 @@ class Approval:
         self.kind: FormKind = "approval"
         self.type = self.kind
         self.schema: Mapping[str, Any] = _YES_OR_NO
-        self.choices: Sequence[tuple[Any, str]] = ()
+        self.choices: Sequence[tuple[Any, str]] = []
 
     def read(self, event: InputProvided) -> Decision:
         """The decision, with who took it and when."""
@@ -191,7 +191,7 @@ def check_answer(form: InputForm, name: str, data: Any) -> bytes:
         message = f"input {name}: the answer does not fit: {error}"
         raise InvalidInput(message, error.problems) from error
     except PayloadError as error:
-        found = _problems_of(error)
+        found = problems_of(error)
         raise InvalidInput(str(error), found) from error
 
 
@@ -228,7 +228,7 @@ def _shape_here(form: InputForm) -> Shape | None:
     return shape if shape.json_schema() == form.schema else None
 
 
-def _problems_of(error: BaseException) -> list[Problem]:
+def problems_of(error: BaseException) -> list[Problem]:
     """What pydantic said, wherever it stands behind an error of ours."""
     cause: BaseException | None = error
     while cause is not None:

@@ -70,6 +70,13 @@ declare
 begin
     select coalesce(array_agg(k.key), '{}') into v_keys from (
         select r.key from {schema}.runs r where r.id = any(p_run) order by r.key for no key update) k;
+    if cardinality(v_keys) < cardinality(p_run) then
+        -- A run that was restarted while we waited has another id now, and the new one of that id the
+        -- highest key: the order of locks is kept.
+        select v_keys || coalesce(array_agg(k.key), '{}') into v_keys from (
+            select r.key from {schema}.runs r
+             where r.id = any(p_run) and r.key <> all(v_keys) order by r.key for no key update) k;
+    end if;
     return query
     with asked as materialized (
         select a.*, r.key, r.finished_at is null as open,

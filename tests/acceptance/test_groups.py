@@ -150,7 +150,8 @@ async def test_complete_all_gives_an_outcome_for_each(client: Client) -> None:
 
 async def test_a_race_against_a_sleep(client: Client) -> None:
     assert await outcome(client, races) == ["late", "work 40"]
-    assert "stopped" in BOARD.begun
+    # On a busy machine the sleep may be over before the attempt has begun.
+    assert ("stopped" in BOARD.begun) == ("slow" in BOARD.begun)
 
 
 async def test_members_that_have_ended_do_not_run_again_on_another_worker(client: Client) -> None:

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.engine.driver import Recording, Stuck, difference, digest, live
-from tests.engine.programs import LUCK, Tree, program, whole_programs
+from tests.engine.programs import LUCK, Tree, letters, program, whole_programs
 from tests.engine.witness import Witness
 
 PROGRAMS_PER_WITNESS = 500
@@ -80,9 +80,9 @@ class Witnesses:
 
 
 def check(tree: Tree, number: int, witnesses: Witnesses) -> Recording:
-    """Run a program live with the latencies of `number`; `Different` if any replay is not like it."""
+    """Run a program live with the latencies and the post of `number`; `Different` if any replay is not like it."""
     LUCK.seed(number)
-    recording = live(program, tree, seed=number, run_id=f"program-{number}")
+    recording = live(program, tree, seed=number, run_id=f"program-{number}", sends=letters(number))
     told = difference(program, recording)
     if told is not None:
         raise Different(told)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from durable import Client, Context, StoreUnavailable, workflow
-from durable.client import starter as room
+from durable.client import batches as room
 from durable.client.patience import PATIENCE_SECONDS, patiently
 from durable.clock import VirtualClock
 from durable.errors import DurableError, NotAllowedInWorkflow, RunFailed

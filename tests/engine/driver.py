@@ -14,20 +14,35 @@ from random import Random
 from typing import Any, ClassVar, TypeAlias
 
 from durable.clock import SECOND
+from durable.engine import mailbox
 from durable.engine.instance import Instance
 from durable.errors import DurableError
 from durable.model import history
 from durable.model.commands import (
+    AnswerRequest,
+    BeginCompensation,
+    CancelChild,
+    CancelRun,
     CancelStep,
     CancelTimer,
     Command,
     CompleteRun,
+    ContinueRun,
+    EndChildWait,
+    EndWait,
     FailRun,
+    MarkPatched,
     RunStep,
+    Send,
+    SetState,
+    SettleStep,
+    StartChild,
     StartTimer,
+    StartWait,
     WriteLog,
 )
 from durable.model.failure import decode_failure, encode_failure, failure_of
+from durable.model.payload import ANY
 from durable.model.runnable import Workflow
 from durable.model.wire import EventRow, decode_event, encode_event
 
@@ -43,8 +58,68 @@ Trace: TypeAlias = list[list[Told]]
 """Per event, the commands that it led to."""
 
 
+UnderWay: TypeAlias = RunStep | StartTimer | StartWait | Send
+"""What ends by itself."""
+FAR = START * 100
+UNKNOWN, ENDED = mailbox.UNKNOWN, mailbox.ENDED
+"""Ids of runs to which nothing can be sent, because there is none, or because it has ended."""
+
+
 class Stuck(DurableError):
     """Nothing is under way and the workflow has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Something that is sent to the run, `after` so many microseconds. `payload` is encoded as plain data."""
+
+    after: int
+    name: str
+    payload: Any = None
+    key: str | None = None
+
+    def event(self, driver: Driver, at: int, number: int) -> history.Event | None:
+        """What the history says of it."""
+        data = self.data
+        topic = None if self.key is None else number
+        return history.EventReceived(at, self.name, data, number, self.key, topic)
+
+    @property
+    def data(self) -> bytes:
+        """Bytes are a payload already."""
+        return self.payload if isinstance(self.payload, bytes) else ANY.encode(self.payload, "sent")
+
+
+class Asked(Sent):
+    """A request."""
+
+    def event(self, driver: Driver, at: int, number: int) -> history.Event | None:
+        return history.RequestReceived(at, self.name, self.data, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Sent):
+    """The answer of a person to the oldest open input of this name, if there is one."""
+
+    by: str | None = "ann"
+
+    def event(self, driver: Driver, at: int, number: int) -> history.Event | None:
+        open_inputs = [
+            wait.cmd
+            for wait in driver.waits.values()
+            if wait.kind == "input" and wait.name == self.name
+        ]
+        if not open_inputs:
+            return None
+        cmd = min(open_inputs)
+        return history.InputProvided(at, cmd, self.name, self.data, self.by, number)
+
+
+class EndedWait(Sent):
+    """Somebody ends the oldest wait of this name."""
+
+    def event(self, driver: Driver, at: int, number: int) -> history.Event | None:
+        return history.WaitCancelled(at, self.name, number)
 
 
 @dataclass(slots=True)
@@ -86,8 +161,35 @@ _TELLERS: dict[type, Callable[[Any], Told]] = {
     StartTimer: lambda c: ("timer", c.cmd, c.name, c.due),
     CancelTimer: lambda c: ("cancel timer", c.cmd),
     WriteLog: lambda c: ("log", c.level, str(c.message) % c.args if c.args else str(c.message)),
+    StartWait: lambda c: ("wait", c.cmd, c.kind, c.names, c.mode, c.key, c.due, c.form, c.to),
+    EndWait: lambda c: ("end wait", c.cmd),
+    Send: lambda c: ("send", c.cmd, c.name, c.payload.hex(), c.target, c.key),
+    AnswerRequest: lambda c: ("answer", c.number, c.name, c.answer, c.rejected),
     CompleteRun: lambda c: ("complete", c.result.hex()),
+    ContinueRun: lambda c: ("continue", c.input, c.base, c.carried),
     FailRun: _tell_failure,
+}
+
+
+def _tell_child(command: StartChild) -> Told:
+    started = encode_event(1, command.started)
+    lane = command.lane
+    told = (command.child_id, lane.queue, lane.workflow, lane.version, started.at, started.data)
+    return "child", command.cmd, *told, command.conflict, command.abandoned, command.due
+
+
+# What belongs to children, scopes and generations.
+_TELLERS |= {
+    SettleStep: lambda c: ("settle step", c.cmd),
+    StartChild: _tell_child,
+    EndChildWait: lambda c: ("end child wait", c.cmd),
+    CancelChild: lambda c: ("cancel child", c.child_id, c.reason),
+    SetState: lambda c: ("state", c.cmd, c.name, c.payload.hex()),
+    MarkPatched: lambda c: ("patched", c.name),
+    BeginCompensation: lambda _: ("compensate",),
+    CancelRun: lambda c: ("cancelled", c.reason, c.status),
+    ContinueRun: lambda c: ("continue", c.input, c.base, c.carried, c.failure, c.attempt, c.due),
+    FailRun: lambda c: (*_tell_failure(c), c.status),
 }
 
 
@@ -123,6 +225,7 @@ class Driver:
         latencies: Sequence[int] = LATENCIES,
         park: float = 0.2,
         noise: float = 0.1,
+        sends: Sequence[Sent] = (),
     ) -> None:
         self.made.append(self)
         self.workflow = workflow
@@ -133,12 +236,19 @@ class Driver:
         self.now = START
         self.instance = Instance(workflow, run_id)
         self.recording = Recording(run_id, [], [], instance=self.instance)
-        self.under_way: dict[int, tuple[int, RunStep | StartTimer]] = {}
+        self.under_way: dict[int, tuple[int, UnderWay]] = {}
         """By command number: when it ends."""
+        self.waits: dict[int, StartWait] = {}
+        """Waits that are open; those that time out are under way too."""
         self.promised: set[int] = set()
-        """Timers whose TimerStarted is in the history."""
-        self.ending: CompleteRun | FailRun | None = None
+        """Timers and waits whose TimerStarted or WaitStarted is in the history."""
+        self.ending: CompleteRun | FailRun | ContinueRun | None = None
+        self.sends = list(sends)
+        """What somebody will send, and when."""
+        self.answers: dict[int, AnswerRequest] = {}
+        """What the run answered, by the number of the request."""
         self._messages = 0
+        self._asked: list[int] = []
         payload = workflow.input.encode(input, "input") if workflow.takes_input else b""
         self.record(history.RunStarted(START, workflow.name, payload))
 
@@ -169,7 +279,22 @@ class Driver:
             case CancelStep() | CancelTimer():
                 del self.under_way[command.cmd]
                 self.promised.discard(command.cmd)
-            case CompleteRun() | FailRun():
+            case StartWait():
+                self.waits[command.cmd] = command
+                if command.due is not None:
+                    self.under_way[command.cmd] = command.due, command
+                if command.kind == "input":
+                    self._asked.append(command.cmd)
+            case EndWait():
+                del self.waits[command.cmd]
+                self.under_way.pop(command.cmd, None)
+                self.promised.discard(command.cmd)
+            case Send():
+                self.under_way[command.cmd] = self.now + self.random.choice(self.latencies), command
+            case AnswerRequest():
+                assert command.number not in self.answers
+                self.answers[command.number] = command
+            case CompleteRun() | FailRun() | ContinueRun():
                 self.ending = command
             case WriteLog():
                 pass
@@ -178,16 +303,40 @@ class Driver:
 
     def step_forward(self) -> bool:
         """Let the next thing happen; False when the run has ended."""
-        if self.ending is not None or not self.under_way:
+        self.write_what_is_asked()
+        if self.ending is not None or not (self.under_way or self.sends):
             return False
         if self.random.random() < self.noise:
             self.record(self.something_else())
         if self.random.random() < self.park:
             self.park_now()
-        soonest = max(self.now, min(ends for ends, _ in self.under_way.values()))
+        soonest = max(self.now, min([at for at, _ in self.under_way.values()], default=FAR))
+        if self.sends and START + self.sends[0].after <= soonest:
+            self.send(self.sends.pop(0))
+            return True
         due = [cmd for cmd, (ends, _) in self.under_way.items() if ends <= soonest]
         self.happen(self.random.choice(due))
         return True
+
+    def send(self, sent: Sent) -> list[Command]:
+        """Somebody sends something: it becomes an event of the history at once."""
+        self.now = max(self.now, START + sent.after)
+        self._messages += 1
+        event = sent.event(self, self.now, self._messages)
+        return [] if event is None else self.record(event)
+
+    def write_what_is_asked(self) -> None:
+        """Questions to people are in the history before anything else happens."""
+        while self._asked:
+            cmd = self._asked.pop(0)
+            command = self.waits.get(cmd)
+            if command is not None:
+                assert command.form is not None
+                site = str(command.site)
+                event = history.InputRequested(
+                    self.now, cmd, command.name, command.form, command.due, site
+                )
+                self.record(event)
 
     def happen(self, cmd: int) -> list[Command]:
         """End what is under way under this command number."""
@@ -196,7 +345,29 @@ class Driver:
         if isinstance(command, RunStep):
             return self.record(self.attempt(command))
         self.promised.discard(cmd)
-        return self.record(history.TimerFired(self.now, cmd, command.name, command.due))
+        match command:
+            case StartWait():
+                event = history.WaitTimedOut(self.now, cmd, command.name, command.kind)
+                return self.record(event)
+            case Send():
+                refused = self.refuses(command)
+                return self.record(
+                    history.MessageSent(
+                        self.now,
+                        cmd,
+                        command.name,
+                        str(command.site),
+                        command.target,
+                        command.key,
+                        refused,
+                    )
+                )
+            case StartTimer():
+                return self.record(history.TimerFired(self.now, cmd, command.name, command.due))
+
+    def refuses(self, command: Send) -> str | None:
+        """Why an event cannot be sent, by the id of its target."""
+        return command.target if command.target in (UNKNOWN, ENDED) else None
 
     def attempt(self, command: RunStep) -> history.Event:
         """Run the function of a step; the event that says what came of it."""
@@ -246,6 +417,22 @@ class Driver:
                     self.now, cmd, command.name, command.due, str(command.site)
                 )
                 self.record(event)
+        for cmd, wait in sorted(self.waits.items()):
+            if wait.kind != "input" and cmd not in self.promised:
+                self.promised.add(cmd)
+                self.record(
+                    history.WaitStarted(
+                        self.now,
+                        cmd,
+                        wait.name,
+                        wait.kind,
+                        list(wait.names),
+                        wait.mode,
+                        wait.key,
+                        wait.due,
+                        str(wait.site),
+                    )
+                )
 
     def something_else(self) -> history.Event:
         """What the engine has no use for, at a time that may be later than the last event's."""
@@ -253,7 +440,7 @@ class Driver:
         if self.random.random() < 0.5:
             return history.Recovered(self.now, 1, 2)
         self._messages += 1
-        return history.EventReceived(self.now, "noise", b"\x01\xc0", self._messages)
+        return history.EventReceived(self.now, "noise", ANY.encode(None, ""), self._messages)
 
     def finish(self) -> Recording:
         """Drive the run to its end, and let it go."""
@@ -265,6 +452,8 @@ class Driver:
         if isinstance(ending, CompleteRun):
             recording.outcome = self.workflow.result.decode(ending.result, "result")
             self.record(history.RunCompleted(self.now, ending.result))
+        elif isinstance(ending, ContinueRun):
+            recording.outcome = ending
         elif ending is not None:
             recording.failed = True
             recording.outcome = decode_failure(ending.failure)
@@ -308,15 +497,47 @@ def replay(
     run_id: str = "run",
     evict_at: int | None = None,
 ) -> Trace:
-    """The commands that a history leads to, or its first `evict_at` events, after which the run is evicted."""
-    instance = Instance(workflow, run_id)
+    """The commands that a history leads to, or its first `evict_at` events, after which the run is evicted.
+
+    A patch is told only where it is taken live: see `without_patches`.
+    """
+    rows = rows[:evict_at]
+    instance, trace = Instance(workflow, run_id), []
     try:
-        return [
-            [tell(command) for command in instance.apply(decode_event(row))]
-            for row in rows[:evict_at]
-        ]
+        for place, row in enumerate(rows):
+            if row.type in BEGINNINGS:
+                instance.discard()
+                instance = Instance(workflow, run_id)
+                instance.patches = _patches(rows, place)
+            instance.live = place == len(rows) - 1
+            trace.append([tell(command) for command in instance.apply(decode_event(row))])
     finally:
         instance.discard()
+    return trace
+
+
+BEGINNINGS = {
+    history.RunStarted.code,
+    history.ContinuedAsNew.code,
+    history.RunRetried.code,
+}
+"""The first events of generations."""
+
+
+def _patches(rows: Sequence[EventRow], first: int) -> frozenset[str]:
+    """Patches that the generation which begins with row number `first` has taken."""
+    found = set()
+    for row in rows[first + 1 :]:
+        if row.type in BEGINNINGS:
+            break
+        if row.type == history.Patched.code:
+            found.add(row.name or "")
+    return frozenset(found)
+
+
+def without_patches(trace: Trace) -> Trace:
+    """A trace without what only a live run asks for."""
+    return [[told for told in commands if told[0] != "patched"] for commands in trace]
 
 
 def same_on_replay(workflow: Workflow[Any, Any], recording: Recording) -> bool:
@@ -326,12 +547,13 @@ def same_on_replay(workflow: Workflow[Any, Any], recording: Recording) -> bool:
 
 def difference(workflow: Workflow[Any, Any], recording: Recording) -> str | None:
     """The first difference between the live run and a replay of any prefix, or None."""
-    rows, told = recording.rows, recording.trace
-    whole = replay(workflow, rows, run_id=recording.run_id)
+    rows, told = recording.rows, without_patches(recording.trace)
+    whole = without_patches(replay(workflow, rows, run_id=recording.run_id))
     if whole != told:
         return f"replayed: {first_difference(told, whole)}"
     for length in range(1, len(rows)):
         again = replay(workflow, rows, run_id=recording.run_id, evict_at=length)
+        again = without_patches(again)
         if again != told[:length]:
             return f"evicted after {length} events: {first_difference(told[:length], again)}"
     return None
@@ -347,4 +569,4 @@ def first_difference(expected: Trace, found: Trace) -> str:
 
 def digest(trace: Trace) -> str:
     """A trace in sixteen characters, the same in every process."""
-    return hashlib.blake2b(repr(trace).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(repr(without_patches(trace)).encode(), digest_size=8).hexdigest()

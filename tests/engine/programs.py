@@ -14,9 +14,12 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
+from durable.clock import SECOND
 from durable.engine.context import Context
 from durable.model.definition import step, workflow
+from durable.model.events import Request
 from durable.model.retry import Retry
+from tests.engine.driver import ENDED, UNKNOWN, Answered, Asked, EndedWait, Sent
 
 Tree: TypeAlias = dict[str, Any]
 """A node of a program: `do` says what, the rest with what."""
@@ -42,6 +45,31 @@ def shaky(what: str) -> str:
     if LUCK.random() < 0.5:
         raise ConnectionError(what)
     return what
+
+
+ADD = Request("add", int, int)
+
+
+def _is_odd(number: int) -> bool:
+    """A predicate that fails now and then."""
+    return 6 // number > 0 and number % 2 == 1
+
+
+def letters(number: int) -> list[Sent]:
+    """What somebody sends to program `number`, in the order of their times."""
+    chance = Random(f"letters {number}")
+    found: list[Sent] = []
+    for _ in range(chance.choice((0, 5, 20, 40))):
+        kind = chance.choice((Sent, Sent, Sent, Sent, Asked, Answered, EndedWait))
+        after = chance.choice(_WHENS) * SECOND // 2
+        name = {Asked: "add", Answered: "q"}.get(kind, chance.choice("abcn"))
+        payload = chance.choice((0, 1, 2, 3, 9, "x"))
+        key = chance.choice((None, None, None, "k")) if kind is Sent else None
+        found.append(kind(after, name, payload, key))
+    return sorted(found, key=lambda sent: sent.after)
+
+
+_WHENS = (0, 0, 0, 1, 1, 2, 3, 4, 6, 9, 14, 20)
 
 
 class Machine:
@@ -94,6 +122,38 @@ class Machine:
 
     async def do_raise(self, n: int) -> None:
         raise KeyError(n)
+
+    # -- with the world
+
+    async def do_await(
+        self, names: list[str], mode: str, s: float | None, lenient: bool, key: str | None
+    ) -> None:
+        options: dict[str, Any] = {"timeout": s, "key": key}
+        if lenient and s is not None:
+            options["default"] = "none"
+        if mode == "any":
+            found: Any = await self.ctx.wait_for_any(names, **options)
+        elif mode == "all":
+            found = await self.ctx.wait_for_all(names, **options)
+        else:
+            picky = None if mode == "one" else _is_odd
+            found = await self.ctx.wait_for_event(names[0], int, where=picky, **options)
+        self.seen.append(f"awaited {found}")
+
+    async def do_ask(self, s: float | None, remind: float | None) -> None:
+        answer = await self.ctx.wait_for_input("q", int, timeout=s, remind=remind)
+        self.seen.append(f"answered {answer}")
+
+    async def do_serve(self, s: float | None, accepts: bool) -> None:
+        asked = await self.ctx.wait_for_request(ADD, timeout=s)
+        if accepts:
+            asked.reply(asked.payload + 1)
+        else:
+            asked.reject(self.label("no"))
+        self.seen.append(f"served {asked.payload}")
+
+    async def do_tell(self, target: str) -> None:
+        await self.ctx.send_event(target, "n", self.label("told"))
 
     # -- one after the other
 
@@ -341,7 +401,23 @@ _STEP = _node("step", n=_NUMBER)
 _SLEEP = _node("sleep", s=_SECONDS, stock=st.booleans())
 _SHAKY = _node("shaky", n=_NUMBER)
 _OTHERS = [_node("fail", n=_NUMBER), _node("draw"), _node("log"), _node("raise", n=_NUMBER)]
-_LEAVES = st.sampled_from([*[_STEP] * 6, *[_SLEEP] * 4, *[_SHAKY] * 2, *_OTHERS]).flatmap(
+_WORLD = [
+    *[
+        _node(
+            "await",
+            names=st.lists(st.sampled_from("abc"), min_size=1, max_size=3),
+            mode=st.sampled_from(["one", "picky", "any", "all"]),
+            s=st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.0, 7.0, None]),
+            lenient=st.booleans(),
+            key=st.none() | st.just("k"),
+        )
+    ]
+    * 6,
+    _node("ask", s=_SECONDS, remind=st.none() | st.just(1.0)),
+    _node("serve", s=_SECONDS, accepts=st.booleans()),
+    _node("tell", target=st.sampled_from(["other", UNKNOWN, ENDED])),
+]
+_LEAVES = st.sampled_from([*[_STEP] * 6, *[_SLEEP] * 4, *[_SHAKY] * 2, *_OTHERS, *_WORLD]).flatmap(
     lambda strategy: strategy
 )
 

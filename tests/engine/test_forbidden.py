@@ -224,8 +224,6 @@ def test_as_completed_over_a_set_of_tasks_is_fine():
 @pytest.mark.parametrize(
     "verb, feature",
     [
-        ("wait_for_event", "events"),
-        ("wait_for_approval", "human input"),
         ("call", "children"),
         ("start", "children"),
         ("saga", "sagas"),

@@ -97,6 +97,23 @@ def test_calls_that_were_not_started_never_start():
     assert run(body) == [0, 1, 2, 3]
 
 
+def test_calls_behind_an_iterator_over_a_list_are_given_up_too():
+    """They exist already, so they would be "never awaited"; what a generator would make does not."""
+
+    async def body(ctx: Context) -> str:
+        calls = [after(ctx, 1, KeyError("x")), ctx.step(note, "a"), ctx.step(note, "b")]
+        group = ctx.parallel(reversed([ctx.step(note, "c")]))
+        try:
+            await ctx.parallel(iter([*calls, group]), limit=1)
+        except KeyError:
+            return "failed"
+        return ""
+
+    recording = live(of(body))
+    assert recording.outcome == "failed"
+    assert recording.names == []
+
+
 @pytest.mark.parametrize("kind", ["parallel", "map", "race", "call"])
 def test_a_group_that_was_not_started_gives_up_its_own_members(kind):
     """Closed before it began, also its members are not "never awaited"."""

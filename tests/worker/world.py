@@ -104,12 +104,14 @@ class Process:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.client.is_open:
             self.client._results.close()
+            self.client._replies.close()
 
     def _client_tasks(self) -> Iterable[asyncio.Task[Any]]:
         if self.client.is_open:
-            for task in (self.client._starter._pump, self.client._results._poll):
-                if task is not None:
-                    yield task
+            client = self.client
+            batches = (client._starter.batches, client._post.deliveries, client._post.publications)
+            polls = (client._results.poll, client._replies.poll)
+            yield from filter(None, (*(each.pump for each in batches), *polls))
 
     def _worker_tasks(self, worker: Worker) -> list[asyncio.Task[Any]]:
         if worker._state == "new":

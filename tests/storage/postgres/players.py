@@ -144,6 +144,11 @@ class Player:
         parameters = [None, run_id, *batches.order_scalars(end), CANCEL]
         return self(self.texts.terminate, parameters)[0][0]
 
+    def restart(self, run: NewRun) -> int:
+        end = batches.order_scalars(event(0, "RunTerminated"))
+        arrays_ = batches.start_arrays([run], self.lanes)
+        return self(self.texts.restart, [None, *arrays_, *end, CANCEL])[0][0]  # type: ignore[no-any-return]
+
     def reap(self, *gone: int) -> tuple[list[int], int, int]:
         blocked = batches.event_scalars(event(0, "Blocked"))
         [row] = self(self.texts.reap, [None, True, arrays.int8s(gone), 3, *blocked])

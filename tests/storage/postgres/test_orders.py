@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -192,6 +193,24 @@ def test_a_control_message_that_comes_after_the_end_is_told_so(player, worker, k
     assert sender.waiting
     owner("commit")
     assert sender.answer() is None
+
+
+# -- a restart
+
+
+@pytest.mark.parametrize("verb", ["deliver", "terminate"])
+def test_who_waits_for_a_restart_reaches_the_new_run(player, worker, keys, verb):
+    """It has the id now; the older one goes by another."""
+    starter, other = player(), player()
+    starter("begin")
+    again = new_run("run-0")
+    fresh = starter.restart(replace(again, started=replace(again.started, data=b"\x01new")))
+    assert fresh not in keys
+    other.background(getattr(other, verb), "run-0")
+    assert other.waiting
+    starter("commit")
+    assert other.answer() == (1 if verb == "deliver" else "terminated")
+    assert other.run(fresh, "inbox_head" if verb == "deliver" else "seq") == 1 + (verb != "deliver")
 
 
 # -- the end of a parent against its child

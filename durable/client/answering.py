@@ -1,0 +1,162 @@
+"""What a client does for people: it shows what runs ask, and hands on the answers."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+from durable.client.base import not_found
+from durable.client.messaging import Messaging
+from durable.client.paging import checked_limit
+from durable.clock import to_datetime, to_micros
+from durable.errors import InputAlreadyProvided, InputNotPending, InvalidInput
+from durable.model import history
+from durable.model.duration import Duration, seconds_of
+from durable.model.forms import check_answer, unpack_form
+from durable.model.history import InputProvided, InputRequested
+from durable.model.lifecycle import FINAL
+from durable.model.messages import input_message, pack_input
+from durable.model.records import Listing, Page, PendingInput
+from durable.model.rows import Answer, Answered, WaitFilter, WaitKind, WaitRow
+from durable.model.wire import EventRow, decode_event
+
+_PAUSES = (0.02, 0.5)
+"""Shortest and longest, in seconds, between two looks for a question."""
+
+
+class Answering(Messaging):
+    """Verbs for inputs."""
+
+    async def provide_input(
+        self,
+        id: str,
+        name: str,
+        data: object,
+        /,
+        *,
+        by: str | None = None,
+        wait: Duration = 0,
+    ) -> None:
+        """Answer the oldest open question of this name in a run; `by` says who answers.
+
+        `data` is plain data or an object of the wanted class. An approval takes true, false or
+        `{"approved": ..., "comment": ...}`; a choice one of the values that are offered. When nothing of
+        this name is asked yet, it waits up to `wait` (seconds or a timedelta). Raises `InvalidInput`
+        (see `.errors`; the run goes on waiting), `InputNotPending`, `InputAlreadyProvided` (`.by` and `.at`
+        say who was first), `RunNotFound`.
+        """
+        asked, listed = await self._question(id, name, seconds_of(wait, "provide_input(wait=)"))
+        event = decode_event(asked)
+        assert isinstance(event, InputRequested)
+        try:
+            payload = check_answer(unpack_form(event.form), name, data)
+        except InvalidInput:
+            if listed:
+                raise
+            raise _not_pending(id, name) from None
+        answer = Answer(
+            id,
+            event.cmd,
+            input_message(event.cmd, name),
+            pack_input(payload, by),
+            secrets.token_hex(12),
+            by,
+            self._now(),
+        )
+        answered = await self._try(lambda: self.storage.answer(answer))
+        if not answered.accepted:
+            raise await self._too_late(id, event, answered)
+        self._stirred()
+
+    async def _question(self, run_id: str, name: str, patience: float) -> tuple[EventRow, bool]:
+        """The `InputRequested` of the question that is to be answered, and whether it is still open."""
+        where = WaitFilter((WaitKind.INPUT,), run_id, name, limit=1)
+        give_up = self.clock.monotonic() + patience
+        pause = _PAUSES[0]
+        while True:
+            rows, _ = await self._waits(where, None)
+            if rows:
+                return rows[0].event, True
+            row = await self._try(lambda: self.storage.run(run_id))
+            if row is None:
+                raise not_found(run_id)
+            left = give_up - self.clock.monotonic()
+            if left <= 0 or row.status in FINAL:
+                break
+            await self.clock.sleep(min(pause, left))
+            pause = min(pause * 1.5, _PAUSES[1])
+        # A question that was answered and not read yet is not listed: whoever answers it is told who was first.
+        asked = await self._try(lambda: self.storage.newest(run_id, InputRequested.code, name))
+        if asked is None or row.status in FINAL:
+            raise _not_pending(run_id, name)
+        return asked, False
+
+    async def _too_late(
+        self, run_id: str, asked: InputRequested, answered: Answered
+    ) -> InputNotPending | InputAlreadyProvided:
+        name = asked.name
+        if answered.pending and answered.at is not None:
+            return _already_provided(run_id, name, answered.by, answered.at)
+        read = await self._try(lambda: self.storage.newest(run_id, InputProvided.code, name))
+        provided = None if read is None else decode_event(read)
+        if isinstance(provided, InputProvided) and provided.cmd == asked.cmd:
+            return _already_provided(run_id, name, provided.by, provided.at)
+        return _not_pending(run_id, name)
+
+    def pending_inputs(
+        self,
+        *,
+        run_id: str | None = None,
+        name: str | None = None,
+        workflow: str | None = None,
+        to: str | None = None,
+        expiring_before: datetime | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Listing[PendingInput]:
+        """What runs ask people, oldest first: `await` for a page, `async for` for all of it."""
+        where = WaitFilter(
+            (WaitKind.INPUT,),
+            run_id,
+            name,
+            workflow,
+            to=to,
+            due_before=None if expiring_before is None else to_micros(expiring_before),
+            limit=checked_limit(limit),
+        )
+
+        async def page(cursor: str | None) -> Page[PendingInput]:
+            rows, more = await self._waits(where, cursor)
+            return Page([_pending_input(row) for row in rows], more)
+
+        return Listing(page, after)
+
+
+def _pending_input(row: WaitRow) -> PendingInput:
+    event: Any = decode_event(row.event)
+    assert isinstance(event, history.InputRequested)
+    form = unpack_form(event.form)
+    return PendingInput(
+        run_id=row.run_id,
+        name=event.name,
+        type=form.kind,
+        prompt=form.prompt,
+        metadata=form.metadata,
+        schema=form.schema,
+        choices=tuple(plain for plain, _ in form.choices),
+        to=tuple(form.to),
+        requested_at=to_datetime(event.at),
+        expires_at=None if row.due is None else to_datetime(row.due),
+    )
+
+
+def _not_pending(run_id: str, name: str) -> InputNotPending:
+    return InputNotPending(f"run {run_id} does not ask for input {name}")
+
+
+def _already_provided(run_id: str, name: str, by: str | None, at: int) -> InputAlreadyProvided:
+    when = to_datetime(at)
+    whom = f" by {by}" if by else ""
+    message = f"input {name} of run {run_id} was provided{whom} at {when:%Y-%m-%d %H:%M:%S} UTC"
+    return InputAlreadyProvided(message, by=by, at=when)
