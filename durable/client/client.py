@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast, 
 
 from durable.client.base import LocalWorker, not_found
 from durable.client.controlling import Controlling
+from durable.client.facts import event_of
 from durable.client.handle import Handle
 from durable.client.ids import new_id
 from durable.client.later import refuse, refuse_options
 from durable.client.messaging import Post
 from durable.client.paging import checked_cursor, checked_limit
 from durable.client.patience import patiently
-from durable.client.reading import detail_of, event_of, run_of, state_of
+from durable.client.reading import detail_of, run_of, state_of
 from durable.client.requests import Replies, Requesting
 from durable.client.results import End, Results
 from durable.client.starter import Starter

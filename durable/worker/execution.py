@@ -47,6 +47,7 @@ from durable.worker.effects import Effect
 from durable.worker.outbox import NO_ROWS
 from durable.worker.timetable import due_event
 from durable.worker.under_way import HAPPENED, REPLAYED, UnderWay
+from durable.worker.waiting import joined, retry_in_words
 
 if TYPE_CHECKING:
     from durable.clock import Timer
@@ -708,8 +709,7 @@ class Execution:
         if self.blocked is not None:
             return self.blocked.splitlines()[0]
         words = [] if self._under_way is None else self._under_way.words()
-        words += dict.fromkeys(f"retry of {c.step.name}" for c in self._retries.values())
-        return ", ".join(words) or None
+        return joined([*words, *map(retry_in_words, self._retries.values())])
 
     def advance(self, durable: int) -> list[NewRun]:
         """The database holds `durable` events of this run; the children that were started with them."""

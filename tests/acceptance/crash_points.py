@@ -312,7 +312,7 @@ def sample(most: int) -> Points:
             if (place + turn) % 2 == 0 or len(numbers) * 4 <= most
         ]
         # The same ones whenever it is asked, so that a failure can be seen again.
-        return random.Random(len(points)).sample(points, min(most, len(points)))  # noqa: S311
+        return random.Random(len(points)).sample(points, min(most, len(points)))
 
     return choose
 

@@ -221,27 +221,6 @@ def test_as_completed_over_a_set_of_tasks_is_fine():
     assert sorted(result(awaits)) == list("abcdefxyz")
 
 
-@pytest.mark.parametrize(
-    "verb, feature",
-    [
-        ("wait_for_event", "events"),
-        ("wait_for_approval", "human input"),
-        ("parallel", "parallel groups"),
-    ],
-)
-def test_a_verb_that_is_not_built_says_so(verb, feature):
-    """What is not there raises `NotImplementedError`, and names itself."""
-
-    @workflow
-    async def uses(ctx: Context, verb: str) -> None:
-        getattr(ctx, verb)("x")
-
-    told = failure(uses, verb)
-    assert told.type == "builtins:NotImplementedError"
-    assert f"ctx.{verb}" in told.message
-    assert feature in told.message
-
-
 def test_a_verb_that_does_not_exist_is_an_attribute_error():
     """A slip of the pen is no missing feature."""
 
