@@ -150,10 +150,8 @@ class Execution:
     def replay(self, rows: Sequence[EventRow]) -> None:
         """Bring the instance to the end of its durable history; `begin` starts what is still open then."""
         self.durable = rows[-1].seq
-        ending: CompleteRun | FailRun | None = None
         try:
-            for row in rows:
-                ending = self._replay_event(decode_event(row)) or ending
+            ending = self.instance.replay(lambda: self._replay_events(rows))
         except Exception as error:
             self._block(error)
         else:
@@ -161,6 +159,12 @@ class Execution:
                 self.host.warn("%s", warning)
             if ending is not None:
                 self._end(ending)
+
+    def _replay_events(self, rows: Sequence[EventRow]) -> CompleteRun | FailRun | None:
+        ending: CompleteRun | FailRun | None = None
+        for row in rows:
+            ending = self._replay_event(decode_event(row)) or ending
+        return ending
 
     def _replay_event(self, event: history.Event) -> CompleteRun | FailRun | None:
         """Apply one event and note what is open; the end of the run, where the code reached it."""
@@ -332,6 +336,8 @@ class Execution:
         """Fire what is due, start retries that are due, and wait in memory for what is due soon."""
         if self.dead or self.in_flight_ends or self._ending or self.blocked:
             return
+        if not self._retries and not self._dues:
+            return
         now = self.host.now()
         retries = [c for c in self._retries.values() if c.not_before is None or c.not_before <= now]
         for command in retries:
@@ -432,6 +438,8 @@ class Execution:
     def _next_events(self) -> list[EventRow]:
         """What goes into one commit: at least one event, and no more than a statement should carry."""
         events = self.pending[:MAX_EVENTS_PER_COMMIT]
+        if len(events) == 1:
+            return events
         size = 0
         for count, row in enumerate(events):
             size += len(row.data)
@@ -485,7 +493,8 @@ class Execution:
         """Stop whatever is under way; nothing that it brings is recorded."""
         for cmd in list(self.active):
             self._drop_step(cmd)
-        self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
+        if self.held:
+            self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
         self._unreleased.clear()
         self._dues.clear()
         self._retries.clear()
