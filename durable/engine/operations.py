@@ -45,6 +45,8 @@ class Operation(Protocol):
 class OperationFuture(WorkflowFuture[Any]):
     """The future that a command's awaiter holds; cancelling it abandons the command."""
 
+    __slots__ = ("_host", "operation")
+
     def __init__(self, *, loop: WorkflowLoop, host: Host) -> None:
         super().__init__(loop=loop)
         self._host = host

@@ -5,7 +5,7 @@ from __future__ import annotations
 from durable.engine.operations import Operation, StepOperation
 from durable.errors import NondeterminismError
 from durable.model.commands import Site
-from durable.model.history import CommandEvent
+from durable.model.history import CommandEvent, StepCompleted, StepFailed
 
 
 def check(
@@ -22,16 +22,19 @@ def check(
             else "asked for something that it has dropped or that has ended already"
         )
         raise _mismatch(run_id, event, code, "a call was removed, or its order changed")
-    if found.kind != event.kind or (event.kind == "step" and found.name != event.name):
+    kind = event.kind
+    if found.kind != kind or (kind == "step" and found.name != event.name):
         cause = (
             "a step was renamed (keep its old name with @step(name=...)), or calls were inserted, "
             "removed or swapped"
         )
         raise _mismatch(run_id, event, _describe(found), cause)
-    if isinstance(found, StepOperation):
-        recorded = getattr(event, "fingerprint", None)
-        if recorded != found.command.fingerprint and recorded is not None:
-            _check_arguments(run_id, event, found, warnings)
+    if (
+        isinstance(event, (StepCompleted, StepFailed))
+        and isinstance(found, StepOperation)
+        and event.fingerprint != found.command.fingerprint
+    ):
+        _check_arguments(run_id, event, found, warnings)
     return found
 
 
