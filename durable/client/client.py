@@ -224,17 +224,20 @@ class Client:
         self._check_open()
         _refuse_later("start", timeout=timeout, queue_key=queue_key, conn=conn)
         run_id = new_id() if id is None else checked_id(id)
-        put_off = await self._not_before(at, delay)
+        put_off = self._not_before(at, delay)
         run = self._new_run(workflow, input, run_id, queue, priority, tags, put_off)
         if on_conflict == "restart":
-            reason = f"restarted under the id {run_id}"
-            ended = encode_event(0, RunTerminated(run.started.at, reason))
-            answer = await patiently(self.clock, lambda: self.storage.restart(run, ended))
+            answer = await self._restart(run)
         else:
             answer = await self._starter.start(run)
         self._settle(run, answer, on_conflict)
         runnable = None if isinstance(workflow, str) else workflow
         return Handle(self, run_id, runnable, created=answer.created)
+
+    async def _restart(self, run: NewRun) -> Started:
+        reason = f"restarted under the id {run.id}"
+        ended = encode_event(0, RunTerminated(run.started.at, reason))
+        return await patiently(self.clock, lambda: self.storage.restart(run, ended))
 
     async def start_many(
         self,
@@ -268,7 +271,7 @@ class Client:
             return worker.now()
         return round(self.clock.monotonic() * SECOND) + self._offset
 
-    async def _not_before(self, at: datetime | None, delay: Duration | None) -> int | None:
+    def _not_before(self, at: datetime | None, delay: Duration | None) -> int | None:
         if at is not None and delay is not None:
             message = "give start either at= or delay=, not both"
             raise ValueError(message)
@@ -504,7 +507,10 @@ class Client:
 
     def drives(self, run_id: str) -> bool:
         """Whether a worker of this process drives the run right now."""
-        return any(worker.holds(run_id) for worker in self._workers)
+        for worker in self._workers:  # noqa: SIM110  `any` over a generator takes four times as long
+            if worker.holds(run_id):
+                return True
+        return False
 
 
 def _with_ids(inputs: Iterable[T] | Mapping[str, T]) -> Iterator[tuple[str, T]]:
