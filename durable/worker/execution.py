@@ -215,15 +215,18 @@ class Execution:
         )
         self.instance.live = False
         try:
-            for row in rows:
-                if row.seq == self.durable:
-                    self.instance.live = True
-                self._replay_event(decode_event(row), row.seq)
+            self.instance.replay(lambda: self._replay_events(rows))
         except Exception as error:
             self._block(error)
         else:
             for warning in self.instance.warnings:
                 self.host.warn("%s", warning)
+
+    def _replay_events(self, rows: Sequence[EventRow]) -> None:
+        for row in rows:
+            if row.seq == self.durable:
+                self.instance.live = True
+            self._replay_event(decode_event(row), row.seq)
 
     def _replay_event(self, event: history.Event, seq: int) -> None:
         """Apply one event and note what is open."""
@@ -413,13 +416,18 @@ class Execution:
         if self._ends or self.closed:
             return
         self._ends = True
+        self._read_before_the_end()
+        self._ends = False
+        if not self.closed:
+            self._finish(command)
+
+    def _read_before_the_end(self) -> None:
         while self._events or any(is_control(message.name) for message in self._unread):
             event = self._events.popleft() if self._events else self._read()
             if event is not None:
                 self._record_next(event)
-        self._ends = False
-        if self.closed:
-            return
+
+    def _finish(self, command: CompleteRun | FailRun | CancelRun) -> None:
         status, event = _final_event(command, self.at())
         self._ending = status
         self.final = encode_event(self.length + 1, event)
@@ -500,6 +508,8 @@ class Execution:
     def resume(self) -> None:
         """Fire what is due, start retries that are due, and wait in memory for what is due soon."""
         if self.closed or self.paused or self.in_flight_ends:
+            return
+        if not self._retries and self._under_way is None:
             return
         now = self.host.now()
         for command in self._take_retries(now):
@@ -682,6 +692,8 @@ class Execution:
         events = self.pending[:MAX_EVENTS_PER_COMMIT]
         if self._end_is_held and events and events[-1] is self.final:
             del events[-1]
+        if len(events) == 1:
+            return events
         size = 0
         for count, row in enumerate(events):
             size += len(row.data)
@@ -740,7 +752,8 @@ class Execution:
     def _stop_steps(self) -> None:
         for cmd in list(self.active):
             self._drop_step(CancelStep(cmd))
-        self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
+        if self.held:
+            self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
         self._unreleased.clear()
 
     def unwritten(self) -> list[history.Event]:
