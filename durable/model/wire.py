@@ -65,8 +65,8 @@ def _form(cls: type[Event]) -> _Form:
 def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     if len(names) > 1:
         return attrgetter(*names)
-    (name,) = names  # `attrgetter` would give the bare value
-    return lambda item: (getattr(item, name),)
+    # `attrgetter` gives the bare value of a single one, and refuses none.
+    return lambda item: tuple(getattr(item, name) for name in names)
 
 
 _FORMS: Final = {cls.code: _form(cls) for cls in EVENT_CLASSES}
