@@ -117,7 +117,7 @@ begin
           -- Whoever follows a run, or cancels it, must be heard before it ends.
           from unnest(m_from, m_to, m_name, m_data) with ordinality as m(src, dst, name, data, ord)),
     locked as materialized (
-        select r.key, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status, r.has_waits
+        select r.key, r.has_waits, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status
           from {schema}.runs r
          where r.key = any(v_keys) order by r.key for no key update of r skip locked),
     -- Runs of which a target is locked by somebody else; a target that does not exist is no obstacle.
@@ -125,7 +125,7 @@ begin
         select distinct m.src from sent m left join locked t on t.key = m.dst
          where t.key is null and exists (select 1 from {schema}.runs z where z.key = m.dst)),
     ok as materialized (
-        select o.*, o.act = 2 and l.has_waits as over from own o join locked l on l.key = o.key left join stuck s on s.src = o.key
+        select o.* from own o join locked l on l.key = o.key left join stuck s on s.src = o.key
          where l.owner = p_worker and l.epoch = o.epoch and l.seq = o.seq and s.src is null
            -- A run must not end before it has seen what was said to be seen (a cancel).
            and not (o.act = 2 and coalesce(l.control_head, 0) > o.consumed)),
@@ -193,10 +193,10 @@ begin
         select m.dst, d.inbox_head - d.cnt + m.nth, m.name, m.data
           from mail m join done d on d.key = m.dst where d.cnt > 0),
     over as (
-        delete from {schema}.waits w using ok
-         where w.run_key = any(p_key) and w.run_key = ok.key and ok.over
+        delete from {schema}.waits w using ok join locked l on l.key = ok.key
+         where w.run_key = any(p_key) and w.run_key = ok.key and ok.act = 2 and l.has_waits
            -- Decided once: without it every end would probe the index.
-           and exists (select 1 from ok x where x.over)),
+           and exists (select 1 from locked x where x.has_waits)),
     eaten as (
         delete from {schema}.inbox i using ok
          where i.run_key = any(p_key) and i.run_key = ok.key and i.n <= ok.consumed
