@@ -28,6 +28,7 @@ from durable.engine.numbered import (
 )
 
 AnyTask = TypeVar("AnyTask", bound=WorkflowTask[Any])
+_TASK: type[WorkflowTask[Any]] = WorkflowTask
 
 
 class Host(Protocol):
@@ -269,8 +270,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         ordered = self._tasks_in_order(coro)
         if ordered is not None:
             return ordered
-        task: WorkflowTask[Any] = self.make_task(WorkflowTask, coro, name, context)
-        return task
+        return self.make_task(_TASK, coro, name, context)
 
     def make_task(
         self,
@@ -303,7 +303,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self._in_order is None or self._in_order[0] is not asker:
             coroutines = in_their_order(asker)
             tasks: dict[int, asyncio.Task[Any]] = {
-                id(item): self.make_task(WorkflowTask, item) for item in coroutines
+                id(item): self.make_task(_TASK, item) for item in coroutines
             }
             self._in_order = asker, tasks
         task = self._in_order[1].pop(id(coro))
