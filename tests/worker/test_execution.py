@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from durable import Context, days, step, workflow
-from durable.clock import SECOND, Timer, VirtualClock
+from durable.clock import SECOND
 from durable.model import history
-from durable.model.history import NAMES
 from durable.model.payload import ANY
-from durable.model.rows import Act, Commit, Message
-from durable.model.wire import EventRow, encode_event
+from durable.model.rows import Act, Message
+from durable.model.wire import encode_event
 from durable.worker import execution as room
 from durable.worker.execution import Execution
 from tests.worker.one_run import (
@@ -23,10 +22,8 @@ from tests.worker.one_run import (
     apply,
     begin,
     cancel,
-    completed,
     event,
     report,
-    started,
     types,
 )
 
