@@ -197,7 +197,7 @@ class Client(Controlling, Requesting):
         self._check_open()
         refuse_options("start", queue_key=queue_key, conn=conn)
         run_id = new_id() if id is None else checked_id(id)
-        put_off = await self._not_before(at, delay)
+        put_off = self._not_before(at, delay)
         limit = None if timeout is None else seconds_of(timeout, "start(timeout=)")
         run = self._new_run(
             workflow,
@@ -250,7 +250,7 @@ class Client(Controlling, Requesting):
         told = pack_cancel(f"its parent was {reason}")
         return await patiently(self.clock, lambda: self.storage.restart(run, ended, told))
 
-    async def _not_before(self, at: datetime | None, delay: Duration | None) -> int | None:
+    def _not_before(self, at: datetime | None, delay: Duration | None) -> int | None:
         if at is not None and delay is not None:
             message = "give start either at= or delay=, not both"
             raise ValueError(message)
@@ -512,7 +512,10 @@ class Client(Controlling, Requesting):
 
     def drives(self, run_id: str) -> bool:
         """Whether a worker of this process drives the run right now."""
-        return any(worker.holds(run_id) for worker in self._workers)
+        for worker in self._workers:  # noqa: SIM110  `any` over a generator takes four times as long
+            if worker.holds(run_id):
+                return True
+        return False
 
 
 def _with_ids(inputs: Iterable[T] | Mapping[str, T]) -> Iterator[tuple[str, T]]:

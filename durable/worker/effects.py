@@ -44,4 +44,13 @@ class RestartChild:
     run: NewRun
 
 
-Effect: TypeAlias = Send | Subscribe | LookForChildren | Follow | RestartChild
+@value
+class CancelRestarted:
+    """Cancel a child that was started in the place of another run, which may not have been done when this was asked."""
+
+    cmd: int
+    run_id: str
+    data: bytes
+
+
+Effect: TypeAlias = Send | Subscribe | LookForChildren | Follow | RestartChild | CancelRestarted

@@ -40,7 +40,7 @@ from durable.model.commands import (
 )
 from durable.model.failure import encode_failure, failure_of
 from durable.model.lifecycle import HOLD_BLOCKED, HOLD_PAUSED, RunStatus
-from durable.model.messages import child_message, event_of
+from durable.model.messages import child_message, event_of, is_control
 from durable.model.rows import Act, Commit, Message, NewRun, OutMessage
 from durable.model.wire import EventRow, decode_event, encode_event
 from durable.worker.effects import Effect
@@ -97,12 +97,14 @@ class Execution:
         "_armed",
         "_cold",
         "_ending",
+        "_ends",
         "_events",
         "_recording",
         "_recovered_from",
         "_retries",
         "_under_way",
         "_undone",
+        "_unread",
         "_unreleased",
         "active",
         "blocked",
@@ -173,6 +175,10 @@ class Execution:
         self._events: deque[history.Event] = deque()
         """Events that are being recorded."""
         self._recording = False
+        self._unread: deque[Message] = deque()
+        """Messages that are being read."""
+        self._ends = False
+        """Its code has ended; what else has come is read first."""
         self._ending: RunStatus | None = None
         self._recovered_from: int | None = None
 
@@ -195,6 +201,11 @@ class Execution:
     def length(self) -> int:
         return self.durable + len(self.pending)
 
+    @property
+    def causes(self) -> int:
+        """Number of the newest event that may cause anything: all but the last one of its life."""
+        return self.length if self.final is None else self.length - 1
+
     def replay(self, rows: Sequence[EventRow]) -> None:
         """Bring the instance to the end of its durable history; `begin` starts what is still open then."""
         self.durable = rows[-1].seq
@@ -204,15 +215,18 @@ class Execution:
         )
         self.instance.live = False
         try:
-            for row in rows:
-                if row.seq == self.durable:
-                    self.instance.live = True
-                self._replay_event(decode_event(row), row.seq)
+            self.instance.replay(lambda: self._replay_events(rows))
         except Exception as error:
             self._block(error)
         else:
             for warning in self.instance.warnings:
                 self.host.warn("%s", warning)
+
+    def _replay_events(self, rows: Sequence[EventRow]) -> None:
+        for row in rows:
+            if row.seq == self.durable:
+                self.instance.live = True
+            self._replay_event(decode_event(row), row.seq)
 
     def _replay_event(self, event: history.Event, seq: int) -> None:
         """Apply one event and note what is open."""
@@ -250,6 +264,7 @@ class Execution:
         `again` are outcomes that an earlier execution of this run had in hand when it had to start over.
         """
         self._recovered_from = lost_owner
+        self._unread.extend(messages)
         if self._cold:
             self._cold = False
             if self._under_way is not None:
@@ -257,7 +272,7 @@ class Execution:
             ending, self._undone = self._undone, None
             if ending is not None:
                 self._end(ending, self.length)
-        self.receive(messages)
+        self.receive()
         for event in again:
             self._take_again(event)
         self.release()
@@ -393,15 +408,26 @@ class Execution:
     # -- its end
 
     def _end(self, command: Ending, _seq: int) -> None:
-        """It comes after what is being recorded."""
+        """It comes after what is being recorded, and after what it must have read: a second cancel, say."""
         if isinstance(command, ContinueRun):
             self._stop_steps()
             self.record(_generation_event(command, self.workflow.name, self.at()))
             return
-        while self._events:
-            self._record_next(self._events.popleft())
-        if self.closed:
+        if self._ends or self.closed:
             return
+        self._ends = True
+        self._read_before_the_end()
+        self._ends = False
+        if not self.closed:
+            self._finish(command)
+
+    def _read_before_the_end(self) -> None:
+        while self._events or any(is_control(message.name) for message in self._unread):
+            event = self._events.popleft() if self._events else self._read()
+            if event is not None:
+                self._record_next(event)
+
+    def _finish(self, command: CompleteRun | FailRun | CancelRun) -> None:
         status, event = _final_event(command, self.at())
         self._ending = status
         self.final = encode_event(self.length + 1, event)
@@ -437,6 +463,7 @@ class Execution:
         self.blocked = f"{type(error).__name__}: {error}"
         self.host.warn("run %s is blocked: %s", self.id, self.blocked)
         self.stop()
+        self._unread.clear()  # they stay in the inbox
         event = history.Blocked(self.at(), self.blocked, self.host.code)
         self.pending.append(encode_event(self.length + 1, event))
         self.host.dirty(self)
@@ -481,6 +508,8 @@ class Execution:
     def resume(self) -> None:
         """Fire what is due, start retries that are due, and wait in memory for what is due soon."""
         if self.closed or self.paused or self.in_flight_ends:
+            return
+        if not self._retries and self._under_way is None:
             return
         now = self.host.now()
         for command in self._take_retries(now):
@@ -543,18 +572,28 @@ class Execution:
         """A commit that parks or finishes the run is under way: nothing may happen to it until the answer."""
         return self.in_flight is not None and self.in_flight.act is not Act.KEEP
 
-    def receive(self, messages: Sequence[Message]) -> None:
+    def receive(self, messages: Sequence[Message] = ()) -> None:
         """Messages of the inbox, in order; a hole in their numbers means that this owner is stale."""
-        for message in messages:
+        self._unread.extend(messages)
+        while self._unread:
             if self.closed or self.in_flight_ends:
-                return  # they stay in the inbox
-            if message.number <= self.consumed:
-                continue
-            if message.number != self.consumed + 1:
-                self.host.lost(self)
+                self._unread.clear()  # they stay in the inbox
                 return
-            self.consumed = message.number
-            self.record(event_of(message, self.at()))
+            event = self._read()
+            if event is not None:
+                self.record(event)
+
+    def _read(self) -> history.Event | None:
+        """The next message, as the event that it becomes; None: nothing new."""
+        message = self._unread.popleft()
+        if message.number <= self.consumed:
+            return None
+        if message.number != self.consumed + 1:
+            self._unread.clear()
+            self.host.lost(self)
+            return None
+        self.consumed = message.number
+        return event_of(message, self.at())
 
     @property
     def busy(self) -> bool:
@@ -567,12 +606,17 @@ class Execution:
         """The step runner reports an attempt; False when nobody waits for it any more."""
         return not self.dead and self.active.pop(cmd, None) is not None
 
+    def asks_for(self, effect: Effect) -> bool:
+        """Whether the worker is still to do this: it may have been done in a batch that failed later."""
+        return not self.dead and self.under_way.asks_for(effect)
+
     def carried_out(self, effect: Effect, *events: history.Event) -> None:
         """The worker has done what it was asked for, and what came of it is written down."""
         if self.dead or not self.owned or not self.under_way.done(effect):
             return
         for event in events:
             self.record(event)
+        self.release()  # what was to come after it
         self.host.dirty(self)
 
     def children_started(self, children: Sequence[NewRun], born: Sequence[str] | None) -> None:
@@ -583,7 +627,7 @@ class Execution:
 
     def children_missing(self, cmds: Sequence[int]) -> None:
         """These children do not exist: their ids belong to other runs."""
-        if not self.closed:
+        if not self.closed or self._ending is not None:
             self.under_way.children_missing(cmds)
             self.release()
 
@@ -597,9 +641,9 @@ class Execution:
         if act is Act.PARK and self.blocked is None and self._under_way is not None:
             self._under_way.list_all()
             act, status = self._act()  # the history may have reached its limit
-        if not self.pending and act is Act.KEEP:
-            return None
         events = self._next_events()
+        if not events and act is Act.KEEP:
+            return None
         consumed = self.consumed
         if len(events) < len(self.pending):
             act, status = Act.KEEP, self._open_status("running")
@@ -634,13 +678,22 @@ class Execution:
             return HOLD_BLOCKED
         return HOLD_PAUSED if self.paused else 0
 
+    @property
+    def _end_is_held(self) -> bool:
+        under_way = self._under_way
+        return self._ending is not None and under_way is not None and under_way.holds_end
+
     def _open_status(self, status: RunStatus) -> RunStatus:
         compensating = self._under_way is not None and self._under_way.compensating
         return "compensating" if compensating else status
 
     def _next_events(self) -> list[EventRow]:
-        """What goes into one commit: at least one event, and no more than a statement should carry."""
+        """What goes into one commit, if there is anything: no more than a statement should carry."""
         events = self.pending[:MAX_EVENTS_PER_COMMIT]
+        if self._end_is_held and events and events[-1] is self.final:
+            del events[-1]
+        if len(events) == 1:
+            return events
         size = 0
         for count, row in enumerate(events):
             size += len(row.data)
@@ -649,6 +702,8 @@ class Execution:
         return events
 
     def _act(self) -> tuple[Act, RunStatus]:
+        if self._end_is_held:
+            return Act.KEEP, self._open_status("running")
         if self._ending is not None:
             return Act.FINISH, self._ending
         if self.blocked is not None:
@@ -697,7 +752,8 @@ class Execution:
     def _stop_steps(self) -> None:
         for cmd in list(self.active):
             self._drop_step(CancelStep(cmd))
-        self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
+        if self.held:
+            self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
         self._unreleased.clear()
 
     def unwritten(self) -> list[history.Event]:
@@ -709,6 +765,7 @@ class Execution:
         """The run is not ours any more: forget it without a trace."""
         self.dead = True
         self.stop()
+        self._unread.clear()
         self.instance.discard()
         if self._under_way is not None:
             self._under_way.release()

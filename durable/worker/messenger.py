@@ -14,10 +14,17 @@ from durable.clock import SECOND
 from durable.errors import StoreUnavailable
 from durable.model import history
 from durable.model.commands import Send
-from durable.model.messages import child_message, follow_message, pack_cancel
+from durable.model.messages import CANCEL, child_message, follow_message, pack_cancel
 from durable.model.rows import Delivery, Publication, Subscription
 from durable.model.wire import encode_event
-from durable.worker.effects import Effect, Follow, LookForChildren, RestartChild, Subscribe
+from durable.worker.effects import (
+    CancelRestarted,
+    Effect,
+    Follow,
+    LookForChildren,
+    RestartChild,
+    Subscribe,
+)
 
 if TYPE_CHECKING:
     from durable.clock import Clock
@@ -74,7 +81,7 @@ class Messenger:
         self, carry_out: Callable[[Messenger, Sequence[Order]], Any], orders: Sequence[Order]
     ) -> None:
         tries = 0
-        while orders := [order for order in orders if not order[0].dead]:
+        while orders := [order for order in orders if order[0].asks_for(order[1])]:
             try:
                 await carry_out(self, orders)
             except StoreUnavailable as error:
@@ -171,6 +178,16 @@ class Messenger:
         name = child_message(effect.cmd, last.type)
         await self._store.deliver([Delivery(execution.id, name, last.data, f"~child:{effect.cmd}")])
 
+    async def _cancel(self, orders: Sequence[Order]) -> None:
+        deliveries: list[Delivery] = []
+        for execution, effect in orders:
+            assert isinstance(effect, CancelRestarted)
+            key = f"~cancel:{execution.key}:{effect.cmd}"
+            deliveries.append(Delivery(effect.run_id, CANCEL, effect.data, key, control=True))
+        await self._store.deliver(deliveries)
+        for execution, effect in orders:
+            execution.carried_out(effect)
+
     async def _restart(self, orders: Sequence[Order]) -> None:
         for execution, effect in orders:
             assert isinstance(effect, RestartChild)
@@ -190,6 +207,7 @@ _WAYS: Mapping[object, Callable[[Messenger, Sequence[Order]], Any]] = {
     "publish": Messenger._publish,  # noqa: SLF001
     Subscribe: Messenger._subscribe,  # noqa: SLF001
     RestartChild: Messenger._restart,  # noqa: SLF001
+    CancelRestarted: Messenger._cancel,  # noqa: SLF001
     Follow: Messenger._follow,  # noqa: SLF001
     LookForChildren: Messenger._look,  # noqa: SLF001
 }

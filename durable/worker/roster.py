@@ -79,8 +79,8 @@ class Roster:
         self._held: dict[int, Execution] = {}
         self._ids: dict[str, Execution] = {}
         self._held_of = dict.fromkeys(slots, 0)
-        self._again: dict[int, list[history.Event]] = {}
-        """Of runs that start over: what they had in hand."""
+        self._again: dict[int, tuple[int, list[history.Event]]] = {}
+        """Of runs that start over: what they had in hand, and under which epoch."""
         self.parts = Parts()
 
     def offer(self, lanes: Mapping[Lane, int]) -> None:
@@ -172,7 +172,10 @@ class Roster:
         execution.consumed = claim.consumed
         execution.inbox_head = claim.inbox_head
         execution.replay(rows)
-        execution.begin(claim.lost_owner, messages, self._again.pop(claim.key, ()))
+        epoch, again = self._again.pop(claim.key, (0, []))
+        if epoch != claim.epoch:  # somebody else has driven it meanwhile
+            again = []
+        execution.begin(claim.lost_owner, messages, again)
 
     def receive(self, execution: Execution, messages: Sequence[Message]) -> None:
         """Messages of the inbox become history at once, awaited or not."""
@@ -205,7 +208,7 @@ class Roster:
 
         What its steps have brought is not lost: the order of what is not durable is still free.
         """
-        self._again[execution.key] = execution.unwritten()
+        self._again[execution.key] = execution.epoch, execution.unwritten()
         self._drop(execution)
         execution.discard()
         self.parts.claimer.look_at(execution.key, soon=True)

@@ -28,7 +28,14 @@ from durable.model.commands import (
 from durable.model.messages import CANCEL, pack_cancel
 from durable.model.rows import NewRun, NewWait, OutMessage, WaitKind
 from durable.model.wire import encode_event
-from durable.worker.effects import Effect, Follow, LookForChildren, RestartChild, Subscribe
+from durable.worker.effects import (
+    CancelRestarted,
+    Effect,
+    Follow,
+    LookForChildren,
+    RestartChild,
+    Subscribe,
+)
 from durable.worker.outbox import EndedWait, NewGeneration, Outbox
 from durable.worker.recorded import Recorded, is_recorded_at_once, key_of, key_of_event
 from durable.worker.recorded import event_of as recorded_event
@@ -49,6 +56,8 @@ class Host(Protocol):
 
     @property
     def length(self) -> int: ...
+    @property
+    def causes(self) -> int: ...
     def at(self) -> int: ...
     def arm(self, due: int) -> None: ...
     def record(self, event: history.Event) -> None: ...
@@ -66,6 +75,7 @@ class UnderWay:
         "outbox",
         "paused",
         "times",
+        "to_cancel",
         "unrecorded",
     )
 
@@ -77,8 +87,10 @@ class UnderWay:
         """Children that have not reported."""
         self.effects: dict[int, Effect] = {}
         """What the worker was asked for and has not reported."""
+        self.to_cancel: dict[int, bytes] = {}
+        """Children that are to be cancelled once they have been started in the place of another run."""
         self.unrecorded: dict[object, Recorded] = {}
-        """On replay: commands whose event has not come yet."""
+        """Commands whose event has not come yet: on replay all of them, later only starts of children."""
         self.compensating = False
         self.paused = False
 
@@ -86,6 +98,19 @@ class UnderWay:
     def busy(self) -> bool:
         """The worker is at something, or children are on their way into the world."""
         return bool(self.effects or self.outbox.children)
+
+    @property
+    def holds_end(self) -> bool:
+        """The run must not end yet: a child that its history says was started is not there."""
+        return any(
+            isinstance(effect, RestartChild | CancelRestarted)
+            or (isinstance(effect, LookForChildren) and any(map(self._restarts, effect.cmds)))
+            for effect in self.effects.values()
+        )
+
+    def _restarts(self, cmd: int) -> bool:
+        child = self.children.get(cmd)
+        return child is not None and child.conflict == "restart"
 
     # -- history
 
@@ -117,6 +142,7 @@ class UnderWay:
         self.times.clear()
         self.unrecorded.clear()
         self.children.clear()
+        self.to_cancel.clear()
         self.effects.clear()
 
     def release(self) -> None:
@@ -141,6 +167,8 @@ class UnderWay:
             self.unrecorded[key_of(command)] = command
         elif isinstance(command, Send):
             self.ask(command, self._host.length)
+        elif isinstance(command, CancelChild):
+            self._cancel_later(command)  # others were told with the event before
 
     def timer(self, command: StartTimer, _seq: int) -> None:
         self.times.add(command)
@@ -161,6 +189,7 @@ class UnderWay:
         self.children[command.cmd] = command
         if command.due is not None:
             self._host.arm(command.due)
+        self.unrecorded[command.cmd] = command
         self._record(command)
 
     def ended(self, command: CancelTimer | EndWait | EndChildWait, seq: int) -> None:
@@ -168,8 +197,32 @@ class UnderWay:
             self.outbox.add(seq, EndedWait(command.cmd))
 
     def cancel_child(self, command: CancelChild, seq: int) -> None:
+        if self._cancel_later(command):
+            self._cancel_restarted()
+            return
         message = OutMessage(command.child_id, CANCEL, pack_cancel(command.reason))
         self.outbox.add(seq, message)
+
+    def _cancel_later(self, command: CancelChild) -> bool:
+        """A child that takes another run's place is told when it is there: until then that run has its id."""
+        for cmd, child in self.children.items():
+            if child.child_id == command.child_id and child.conflict == "restart":
+                self.to_cancel[cmd] = pack_cancel(command.reason)
+                return True
+        return False
+
+    def _cancel_restarted(self) -> None:
+        """Tell those that are there."""
+        unsure = {cmd for cmd in self.to_cancel if cmd in self.unrecorded}
+        for effect in self.effects.values():
+            if isinstance(effect, RestartChild):
+                unsure.add(effect.cmd)
+            elif isinstance(effect, LookForChildren):
+                unsure.update(effect.cmds)
+        for cmd in [cmd for cmd in self.to_cancel if cmd not in unsure]:
+            data, child = self.to_cancel.pop(cmd), self.children.get(cmd)
+            if child is not None:
+                self.ask(CancelRestarted(cmd, child.child_id, data), self._host.causes)
 
     def recorded(self, command: Recorded, _seq: int) -> None:
         self._record(command)
@@ -198,7 +251,11 @@ class UnderWay:
 
     def done(self, effect: Effect) -> bool:
         """The worker has done it; False when nobody wants to know any more."""
-        return self.effects.pop(_key(effect), None) is not None
+        if self.effects.pop(_key(effect), None) is None:
+            return False
+        if isinstance(effect, RestartChild):
+            self._cancel_restarted()
+        return True
 
     # -- children
 
@@ -220,12 +277,13 @@ class UnderWay:
             ):  # of an earlier generation: nobody waits, but it is no child of ours
                 self._host.record(history.ChildRefused(self._host.at(), cmd, ""))
             elif command.conflict == "return_existing":
-                self.ask(Follow(cmd, command.child_id), self._host.length)
+                self.ask(Follow(cmd, command.child_id), self._host.causes)
             elif command.conflict == "restart":
-                self.ask(RestartChild(cmd, self._new_run(command)), self._host.length)
+                self.ask(RestartChild(cmd, self._new_run(command)), self._host.causes)
             else:
                 event = history.ChildRefused(self._host.at(), cmd, command.child_id)
                 self._host.record(event)
+        self._cancel_restarted()
 
     def _new_run(self, command: StartChild) -> NewRun:
         begun = command.started
@@ -273,6 +331,7 @@ class UnderWay:
         self.unrecorded.pop(key_of_event(event), None)
 
     def _child_is_started(self, event: history.ChildStarted, seq: int) -> None:
+        self.unrecorded.pop(event.cmd, None)
         command = self.children[event.cmd]
         child = self._new_run(command)
         if command.conflict == "restart":

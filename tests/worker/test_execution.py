@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from durable import Context, days, step, workflow
-from durable.clock import SECOND, Timer, VirtualClock, to_datetime
+from durable.clock import SECOND, to_datetime
 from durable.model import history
-from durable.model.history import NAMES
 from durable.model.payload import ANY
-from durable.model.rows import Act, Commit, Message
-from durable.model.wire import EventRow, encode_event
+from durable.model.rows import Act, Message
+from durable.model.wire import encode_event
 from durable.worker import execution as room
 from durable.worker.execution import Execution
+from tests.worker.one_run import (
+    Host,
+    apply,
+    begin,
+    cancel,
+    event,
+    report,
+    types,
+)
 
 
 @step
@@ -24,90 +33,11 @@ async def add(n: int) -> int:
     return n + 1
 
 
-class Host:
-    """A worker, as its executions see it."""
-
-    worker_id = 7
-    code = "code"
-
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
-        self.ran: list[Any] = []
-        self.cancelled: list[int] = []
-        self.lines: list[Any] = []
-        self.warnings: list[str] = []
-        self.gone: list[Execution] = []
-
-    def now(self) -> int:
-        return self.clock.now()
-
-    def dirty(self, execution: Execution) -> None: ...
-
-    def lost(self, execution: Execution) -> None:
-        self.gone.append(execution)
-
-    def run_step(self, execution: Execution, command: Any) -> None:
-        self.ran.append(command)
-
-    def cancel_step(self, execution: Execution, cmd: int) -> None:
-        self.cancelled.append(cmd)
-
-    def write_log(self, execution: Execution, command: Any) -> None:
-        self.lines.append(command.message)
-
-    def call_at(self, due: int, callback: Callable[[], object]) -> Timer:
-        return self.clock.call_later(max(0, (due - self.now()) / SECOND), callback)
-
-    def warn(self, message: str, *args: object) -> None:
-        self.warnings.append(message % args)
-
-
 @pytest.fixture
-def host() -> Host:
-    return Host()
-
-
-def started(host: Host, wf: Any) -> EventRow:
-    return encode_event(1, history.RunStarted(host.now(), wf.name, ANY.encode(None, "input")))
-
-
-def begin(host: Host, wf: Any, *more: EventRow, lost: int | None = None) -> Execution:
-    execution = Execution(host, wf, 1, "run", 1, "default")
-    execution.replay([started(host, wf), *more])
-    execution.begin(lost)
-    return execution
-
-
-def completed(host: Host, cmd: int, value: int = 2, **more: Any) -> history.StepCompleted:
-    return history.StepCompleted(
-        host.now(), cmd, "add", ANY.encode(value, "result"), 0, 1, 7, "here", **more
-    )
-
-
-def report(execution: Execution, host: Host, cmd: int = 1, value: int = 2) -> None:
-    """The step runner reports a result."""
-    command = next(command for command in host.ran if command.cmd == cmd)
-    assert execution.finished_step(cmd)
-    at = host.now()
-    payload = ANY.encode(value, "result")
-    execution.record(
-        history.StepCompleted(at, cmd, "add", payload, command.fingerprint, 1, 7, "here")
-    )
-
-
-def apply(execution: Execution) -> Commit | None:
-    """What the journal does when all goes well."""
-    commit = execution.next_commit()
-    if commit is not None:
-        execution.in_flight = None
-        execution.advance(commit.seq + len(commit.events))
-        execution.release()
-    return commit
-
-
-def types(commit: Commit | None) -> list[str]:
-    assert commit is not None
-    return [NAMES[event.type] for event in commit.events]
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.close()
 
 
 @workflow
@@ -480,3 +410,63 @@ async def test_a_discarded_run_has_no_voice(host: Host) -> None:
     assert host.ran == []
     execution.receive([message(1)])
     assert execution.pending == []
+
+
+@workflow
+async def waits(ctx: Context) -> int:
+    return await ctx.wait_for_event("note")
+
+
+@workflow
+async def swallows(ctx: Context) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await ctx.sleep(100)
+    await ctx.sleep(100)
+
+
+@workflow
+async def hardly_begins(ctx: Context) -> None:
+    await ctx.step(add, 1)
+
+
+async def test_a_run_that_a_message_ends_reads_what_else_has_come(host: Host) -> None:
+    """A run that is cancelled twice ends: its end says that it has read both; events that nobody awaits stay."""
+    execution = begin(host, waits, messages=[cancel(1), event(2), cancel(3), event(4)])
+    commit = execution.next_commit()
+    assert types(commit) == ["CancelRequested", "EventReceived", "CancelRequested", "RunCancelled"]
+    assert commit is not None
+    assert (commit.act, commit.consumed) == (Act.FINISH, 3)
+
+
+async def test_a_run_at_its_limit_reads_what_it_must(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is too long fails, however many cancels have come."""
+    monkeypatch.setattr(room, "WARN_HISTORY", 1)
+    monkeypatch.setattr(room, "MAX_HISTORY", 2)
+    messages = [event(1), *(cancel(number) for number in range(2, 400))]
+    commit = begin(host, swallows, messages=messages).next_commit()
+    assert types(commit)[-2:] == ["CancelRequested", "RunFailed"]
+    assert commit is not None
+    assert commit.consumed == 399
+
+
+async def test_an_end_that_is_found_on_replay_comes_after_what_has_come(host: Host) -> None:
+    """A run whose history lacks only its end reads its inbox before it ends."""
+    first = begin(host, hardly_begins)
+    report(first, host)
+    commit = first.next_commit()
+    assert types(commit) == ["StepCompleted", "RunCompleted"]
+    assert commit is not None
+    execution = begin(host, hardly_begins, commit.events[0], messages=[cancel(1)])
+    commit = execution.next_commit()
+    assert types(commit) == ["CancelRequested", "RunCompleted"]
+    assert commit is not None
+    assert commit.consumed == 1
+
+
+async def test_a_run_that_was_cancelled_before_its_first_claim_starts_no_step(host: Host) -> None:
+    """What has come for a run is read before anything of it begins."""
+    execution = begin(host, hardly_begins, messages=[cancel()])
+    assert host.ran == []
+    assert types(execution.next_commit()) == ["CancelRequested", "RunCancelled"]

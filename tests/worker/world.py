@@ -16,10 +16,10 @@ from typing import Any, Self, TypeVar
 from durable import Client, Handle, Worker
 from durable.clock import SECOND, VirtualClock
 from durable.errors import StoreUnavailable
-from durable.model.history import FINAL_CODES, NAMES
+from durable.model.history import FINAL_CODES, NAMES, RunCancelled, RunCompleted, RunFailed
 from durable.model.lifecycle import FINAL
 from durable.model.rows import RunFilter, RunRow
-from durable.model.wire import EventRow
+from durable.model.wire import EventRow, decode_event
 from durable.storage import open_storage
 from durable_testing.faults import Crash, FaultyStorage
 
@@ -28,12 +28,15 @@ LEASE = 3.0
 REAL_SECONDS = 20
 """No wait of these tests lasts longer on a real clock."""
 
-_ENDS = {
-    "RunCompleted": "completed",
-    "RunFailed": "failed",
-    "RunCancelled": "cancelled",
-    "RunTerminated": "terminated",
-}
+
+def _end_status(last: EventRow) -> str:
+    """The status of a run that ended so."""
+    event = decode_event(last)
+    if isinstance(event, RunCompleted):
+        return "completed"
+    if isinstance(event, RunFailed | RunCancelled):
+        return event.status
+    return "terminated"
 
 
 class Database:
@@ -279,7 +282,7 @@ class World:
             assert len(ends) == (row.status in FINAL), (row, events)
             if ends:
                 assert ends == events[-1:], row.id
-                assert _ENDS[NAMES[ends[0].type]] == row.status
+                assert _end_status(ends[0]) == row.status
             ats = [event.at for event in events]
             assert ats == sorted(ats), row.id
 
