@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+GUIDES = sorted((ROOT / "examples" / "guides").glob("*.py"))
 ENVIRONMENT = {"PATIENCE": "3", "DAY_SECONDS": "0.1"}
 """How long people and days take; so long that a busy machine changes nothing."""
 
@@ -33,14 +35,15 @@ def promised(path: Path) -> str:
     return textwrap.dedent(after) + "\n"
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXAMPLES, *GUIDES], ids=lambda path: path.stem)
 def test_an_example_prints_what_it_promises(path: Path, url: str | None, tmp_path: Path) -> None:
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
     environment.pop("DURABLE_URL", None)
     if url is not None:
         environment["DURABLE_URL"] = url
+    module = path.relative_to(ROOT).with_suffix("").parts
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", f"examples.{path.stem}"],
+        [sys.executable, "-W", "error", "-m", ".".join(module)],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -59,4 +62,16 @@ def test_an_example_is_one_page_or_two(path: Path) -> None:
 
 def test_the_index_names_every_example() -> None:
     index = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
-    assert [path.name for path in EXAMPLES if f"({path.name})" not in index] == []
+    named = [path.relative_to(ROOT / "examples").as_posix() for path in [*EXAMPLES, *GUIDES]]
+    assert [name for name in named if f"({name})" not in index] == []
+
+
+def test_every_counterpart_that_the_index_names_is_there() -> None:
+    """`where.py`: `name`."""
+    index = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| `([\w/.]+)` \| ([^|]+) \|$", index, re.MULTILINE)
+    assert rows
+    for file, names in rows:
+        code = (ROOT / file).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(async )?(def|class) {name}\b", code, re.MULTILINE), (file, name)
