@@ -291,7 +291,7 @@ begin
     on conflict (run_key, cmd) do update
        set kind = excluded.kind, names = excluded.names, key = excluded.key, due = excluded.due,
            recipients = excluded.recipients, seq = excluded.seq,
-           answered_by = null, answered_at = null;
+           answered_by = null, answered_at = null, subscribed = false;
     if cardinality(m_id) > 0 and cardinality(v_born) > 0 then
         with letters as materialized (
             select r.key, m.name, m.data, m.name = '~cancel' or left(m.name, 8) = '~follow:' as control,

@@ -20,7 +20,9 @@ _WAITING: Final = """
 SELECT run_key, min(subscribed) FROM [waits] w
 WHERE key = ? AND EXISTS (SELECT 1 FROM json_each(w.names) x WHERE x.value = ?)
 GROUP BY run_key ORDER BY run_key"""
-_SUBSCRIBED: Final = "UPDATE [waits] SET subscribed = 1 WHERE run_key = ? AND key = ? AND names = ?"
+_SUBSCRIBED: Final = """
+UPDATE [waits] SET subscribed = 1 WHERE run_key = ? AND key = ? AND NOT EXISTS (
+    SELECT 1 FROM json_each(names) x WHERE x.value NOT IN (SELECT value FROM json_each(?)))"""
 _KEPT: Final = """
 SELECT n, name, key, data FROM [publications]
 WHERE key = ? AND name = ? AND until >= ? ORDER BY n"""
@@ -65,8 +67,8 @@ def _keep(database: Database, now: int, publication: Publication) -> int:
     pairs: list[tuple[int, _Kept]] = []
     for run, subscribed in database.fetch(_WAITING, topic):
         # A wait that has not had what was kept before it gets that first: nothing overtakes.
-        kept = [new] if subscribed else database.fetch(_KEPT, (*topic, now))
-        pairs += [(run, one) for one in kept]
+        before = () if subscribed else database.fetch(_KEPT, (*topic, now))
+        pairs += [(run, one) for one in (*(kept for kept in before if kept[0] != n), new)]
         database.execute(_SUBSCRIBED, (run, publication.key, json.dumps([publication.name])))
     _hand_out(database, now, pairs)
     return int(n)

@@ -18,7 +18,8 @@ INSERT INTO [waits] (run_key, cmd, kind, names, key, due, recipients, seq)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_key, cmd) DO UPDATE
 SET kind = excluded.kind, names = excluded.names, key = excluded.key, due = excluded.due,
-    recipients = excluded.recipients, seq = excluded.seq, answered_by = NULL, answered_at = NULL"""
+    recipients = excluded.recipients, seq = excluded.seq, answered_by = NULL, answered_at = NULL,
+    subscribed = 0"""
 _MARK: Final = "UPDATE [runs] SET has_waits = 1 WHERE key = ?"
 _END: Final = """
 DELETE FROM [waits] WHERE run_key = ? AND cmd IN (SELECT value FROM json_each(?))"""

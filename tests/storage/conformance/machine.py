@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 
 from durable.model.history import CODES
 from durable.model.lifecycle import FINAL, HOLD_BLOCKED, HOLD_PAUSED
+from durable.model.messages import CANCEL
 from durable.model.rows import Act, Claim, Code, Commit, Committed, NewWait, OutMessage, RunFilter
 from durable.model.wire import EventRow
 from durable.storage.base import Storage
@@ -73,6 +74,8 @@ class Run:
     answered: dict[int, str] = field(default_factory=dict[int, str])
     tokens: set[str] = field(default_factory=set[str])
     had: set[int] = field(default_factory=set[int])
+    subscribed: set[int] = field(default_factory=set[int])
+    """Waits that have had what was kept for them."""
 
     @property
     def seq(self) -> int:
@@ -455,7 +458,7 @@ class StoreMachine(RuleBasedStateMachine):
         elif run.seq != commit.seq:
             assert (answer.code, answer.seq) == (Code.OTHER_SEQ, run.seq)
         elif commit.act is Act.FINISH and run.control > commit.consumed:
-            assert (answer.code, answer.seq) == (Code.BUSY, run.seq)
+            assert (answer.code, answer.seq) == (Code.UNSEEN, run.seq)
             assert answer.inbox_head == len(run.inbox)
         else:
             assert (answer.code, answer.seq) == (Code.APPLIED, run.seq + len(commit.events))
@@ -487,15 +490,19 @@ class StoreMachine(RuleBasedStateMachine):
                 if isinstance(message.to, str)
                 else self._by_key(message.to)
             )
+            if isinstance(message.to, str) and message.name == CANCEL:
+                to = to if to is not None and to.parent == run.key else None
             if to is not None and to.open:
                 to.receive(message.name, self.now())
 
     def _change_waits(self, run: Run, commit: Commit) -> None:
         for cmd in commit.ended_waits:
             run.waits.pop(cmd, None)
+            run.subscribed.discard(cmd)
         for wait in commit.waits:
             if wait.cmd not in commit.ended_waits:
                 run.waits[wait.cmd] = wait
+                run.subscribed.discard(wait.cmd)
                 run.answered.pop(wait.cmd, None)
 
     def _learn(self, belief: Belief, commit: Commit, answer: Committed) -> None:
@@ -505,7 +512,7 @@ class StoreMachine(RuleBasedStateMachine):
         elif answer.code is Code.OTHER_SEQ:
             run = self._by_key(belief.claim.key)
             belief.claim = replace(belief.claim, seq=answer.seq, consumed=run.consumed)
-        elif answer.code is Code.BUSY:
+        elif answer.code is Code.UNSEEN:
             pass  # it reads on, and tries again
         else:
             self.beliefs.remove(belief)

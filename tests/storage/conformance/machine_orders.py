@@ -225,8 +225,7 @@ class FullMachine(StoreMachine):
             known = [Kept(len(self.kept) + 1, key, name, until, idem)]
             self.kept += known
             for run in self.model.values():
-                if any(wait.key == key and name in wait.names for wait in run.waits.values()):
-                    self._hand_out(run, known[0])
+                self._publish_to(run, known[0])
         assert reached == known[0].reached
 
     @precondition(lambda self: bool(self.model))
@@ -237,6 +236,21 @@ class FullMachine(StoreMachine):
         self.do(self.store.subscribe([Subscription(run.key, names, key)]))
         for kept in self._alive(key, names):
             self._hand_out(run, kept)
+        for cmd, wait in run.waits.items():
+            if wait.key == key and set(wait.names) <= set(names):
+                run.subscribed.add(cmd)
+
+    def _publish_to(self, run: Run, new: Kept) -> None:
+        """A wait that has not had what was kept before it gets that first."""
+        waits = {
+            cmd: wait
+            for cmd, wait in run.waits.items()
+            if wait.key == new.key and new.name in wait.names
+        }
+        before = [] if set(waits) <= run.subscribed else self._alive(new.key, [new.name])
+        for kept in [*(kept for kept in before if kept is not new), new] if waits else ():
+            self._hand_out(run, kept)
+        run.subscribed |= {cmd for cmd, wait in waits.items() if set(wait.names) == {new.name}}
 
     def _alive(self, key: str, names: list[str]) -> list[Kept]:
         return [k for k in self.kept if k.key == key and k.name in names and k.until >= self.now()]

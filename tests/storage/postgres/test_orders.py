@@ -228,12 +228,12 @@ def test_a_parent_is_terminated_while_its_child_finishes(player, worker, keys, w
     if not wait:
         assert owner.commit(worker, done) == [Code.BUSY]
         killer("commit")
-        assert owner.commit(worker, done) == [Code.BUSY]  # it has to read its cancel
+        assert owner.commit(worker, done) == [Code.UNSEEN]  # it has to read its cancel
     else:
         owner.background(owner.commit, worker, done, wait=True)
         assert owner.waiting
         killer("commit")
-        assert owner.answer() == [Code.BUSY]
+        assert owner.answer() == [Code.UNSEEN]
     assert owner.mail(child) == ["~cancel"]
     assert owner.commit(worker, finish(child, consumed=1)) == [Code.APPLIED]
 
