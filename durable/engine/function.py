@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from durable.model.history import RunStarted
     from durable.model.runnable import Workflow
 
+_PROTECTED: type[ProtectedTask[Any]] = ProtectedTask
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
 
 
@@ -262,8 +263,7 @@ class Function:
 
     def protected_task(self, coroutine: Coroutine[Any, Any, Any]) -> ProtectedTask[Any]:
         """A task that nothing cancels."""
-        task: ProtectedTask[Any] = self._instance.loop.make_task(ProtectedTask, coroutine)
-        return task
+        return self._instance.loop.make_task(_PROTECTED, coroutine)
 
     async def _unwind(self, error: BaseException | None) -> Unwound:
         """Undo what the run did, if it failed, and what came too late in any case."""
