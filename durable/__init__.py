@@ -83,7 +83,7 @@ from durable.model.retry import Retry
 
 if TYPE_CHECKING:
     from durable.client import Client, Handle
-    from durable.engine.children import ChildHandle
+    from durable.engine.child import ChildHandle
     from durable.engine.context import Context, current_context
     from durable.worker import Worker
     from durable.worker.step_context import StepContext, current_step
@@ -176,7 +176,7 @@ __all__ = [
 # What pulls in pydantic, asyncio or a database driver waits until it is asked for, so that a module
 # which only defines workflows is quick to import.
 _LATER = {
-    "ChildHandle": "durable.engine.children",
+    "ChildHandle": "durable.engine.child",
     "Client": "durable.client",
     "Context": "durable.engine.context",
     "Handle": "durable.client",

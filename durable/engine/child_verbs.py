@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, overload
 
 from durable.engine.calls import Call
-from durable.engine.children import ChildHandle
+from durable.engine.child import ChildHandle
 from durable.engine.verbs import Verbs
 from durable.engine.waits import NO_DEFAULT, checked_timeout
 from durable.model.commands import OnConflict

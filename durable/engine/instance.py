@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.engine.calls import Call
-from durable.engine.children import ChildOperation, Children
+from durable.engine.child import ChildOperation
+from durable.engine.children import Children
 from durable.engine.context import Context
 from durable.engine.function import Function
 from durable.engine.loop import LoopTimer, WorkflowLoop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from durable.engine.children import ChildOperation
+from durable.engine.child import ChildOperation
 from durable.engine.operations import Operation, StepOperation
 from durable.errors import NondeterminismError
 from durable.model.commands import Site

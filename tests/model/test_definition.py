@@ -105,12 +105,11 @@ def test_only_features_that_are_built_are_supported():
         {"schedule": Cron("@daily")},
         {"schedule": [Cron("@daily"), Every(3)]},
         {"on_finish": print},
-        {"retry": 2},
-        {"timeout": 3},
     ):
         asked: Any = workflow(**option)(fulfil.fn)  # type: ignore[call-overload]
         assert next(iter(option)) in asked.unsupported
     assert workflow(name="x", version=2, queue="q", tags={"a": "b"})(fulfil.fn).unsupported is None
+    assert workflow(retry=2, timeout=3)(fulfil.fn).unsupported is None
 
 
 def test_input_and_result_are_stored_by_their_annotations():
