@@ -416,10 +416,10 @@ class Execution:
             self._stop_steps()
             self.record(_generation_event(command, self.workflow.name, self.at()))
             return
-        if self._ends or self.closed:
+        if self._ends:
             return
         self._ends = True
-        while self._events or any(is_control(message.name) for message in self._unread):
+        while not self.closed and (self._events or self._must_read):
             event = self._events.popleft() if self._events else self._read()
             if event is not None:
                 self._record_next(event)
@@ -431,6 +431,11 @@ class Execution:
         self.final = encode_event(self.length + 1, event)
         self.pending.append(self.final)
         self._report(self.final)
+
+    @property
+    def _must_read(self) -> bool:
+        """There is something unread that the database wants read before the end."""
+        return any(is_control(message.name) for message in self._unread)
 
     def _report(self, final: EventRow) -> None:
         """Tell the parent, and whoever else waits, with the transaction that ends the run."""
