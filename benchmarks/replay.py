@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.drive import percentile
 from benchmarks.on_durable import chain
 from durable import Client, Worker
 from durable.engine.instance import Instance
-from durable.model.wire import decode_event
+from durable.model.wire import EventRow, decode_event
 from durable.storage import open_storage
 
 
@@ -53,14 +54,18 @@ async def measure(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _apply(instance: Instance, rows: Sequence[EventRow]) -> None:
+    for row in rows:
+        instance.apply(decode_event(row))
+
+
 async def _once(storage: Any, key: int, run_id: str) -> dict[str, float]:
     gc.collect()
     began = time.perf_counter()
     rows = (await storage.load([(key, 0)]))[key]
     loaded = time.perf_counter()
     instance = Instance(chain, run_id)
-    for row in rows:
-        instance.apply(decode_event(row))
+    instance.replay(lambda: _apply(instance, rows))
     done = time.perf_counter()
     assert instance.finished
     instance.discard()

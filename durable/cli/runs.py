@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from durable.cli.report import describe
+from durable.cli.report import describe, waiting_in_words
 from durable.cli.screen import STATUS_STYLES, Styled, status_cell
 from durable.cli.shell import Shell, asks, command
-from durable.cli.words import between, clean, duration, plain, short
+from durable.cli.story import Story, story_of
+from durable.cli.telling import told
+from durable.cli.words import between, clean, plain
 
 if TYPE_CHECKING:
     from durable import Client, HistoryEvent, Run, RunStatus
-
-DULL = {"fingerprint", "site", "version"}
-"""Parts of a history event that only `--json` shows."""
 
 MAX_CANDIDATES = 5
 """How many runs a message names when a prefix fits several."""
@@ -88,7 +87,7 @@ def _row(run: Run) -> list[str | Styled]:
         status_cell(run.status),
         f"{between(run.created_at, None)} ago",
         between(run.started_at, run.finished_at),
-        ", ".join(run.waiting_for),
+        waiting_in_words(run).removeprefix("waits for "),
     ]
 
 
@@ -122,29 +121,18 @@ async def history(shell: Shell, client: Client, id: str, after: int, limit: int 
     if shell.as_json:
         shell.json(events)
         return
-    rows = [_history_row(event, events[0]) for event in events]
-    shell.out.table(["SEQ", "AFTER", "EVENT", "CMD", "NAME", "DATA"], rows)
+    story = story_of(events)
+    rows = [_history_row(event, events[0], story) for event in events]
+    shell.out.table(["SEQ", "AFTER", "EVENT", "CMD", "NAME", "WHAT"], rows)
 
 
-def _history_row(event: HistoryEvent, first: HistoryEvent) -> list[str | Styled]:
-    data = ", ".join(_fact(name, value) for name, value in event.data.items() if name not in DULL)
+def _history_row(event: HistoryEvent, first: HistoryEvent, story: Story) -> list[str | Styled]:
     command = "" if event.command is None else str(event.command)
-    since = between(first.at, event.at)
     return [
         str(event.seq),
-        since,
+        between(first.at, event.at),
         event.type,
         command,
         clean(event.name or ""),
-        Styled(data, "dim"),
+        Styled(told(event, story), "dim"),
     ]
-
-
-def _fact(name: str, value: Any) -> str:
-    match name, value:
-        case "took", int():
-            return f"took {duration(value / 1e6)}"
-        case "failure", {"type": str(kind), "message": message}:
-            return f"{kind.rpartition(':')[2]}: {short(message)}"
-        case _:
-            return f"{name}={short(value)}"

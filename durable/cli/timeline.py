@@ -19,14 +19,14 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from durable.cli.axis import Axis, axis
-from durable.cli.lanes import ENDS, Lane, Shift, lanes_of, shifts_of
+from durable.cli.lanes import ENDS, Lane, Shift, folded, lanes_of, shifts_of
 from durable.cli.words import duration
 
 if TYPE_CHECKING:
     from durable import HistoryEvent
 
 MAX_LANES = 40
-"""Lanes drawn; a run with more says how many it left out."""
+"""Lanes drawn; of a run with more those of one name share a lane, and it says how many it left out."""
 
 LABEL_WIDTH = 24
 
@@ -44,7 +44,8 @@ def timeline(events: Sequence[HistoryEvent], width: int, now: datetime | None = 
         end = max(end, (now or datetime.now(UTC)).timestamp())
     lanes = lanes_of(events, end)
     shifts = shifts_of(events, end)
-    shown = lanes[:MAX_LANES]
+    rows = folded(lanes, MAX_LANES)
+    shown = rows[:MAX_LANES]
     label = min(LABEL_WIDTH, max(len(lane.label) for lane in [*shown, Lane("workers")]))
     note = max((len(lane.note) for lane in shown), default=0)
     busy = [(bar.start, bar.end) for lane in lanes for bar in lane.bars if bar.look != "wait"]
@@ -52,8 +53,8 @@ def timeline(events: Sequence[HistoryEvent], width: int, now: datetime | None = 
     scale = axis(busy, start, end, max(20, width - label - note - 6))
     lines = [_line("workers", _draw_shifts(shifts, scale), label)]
     lines += [_line(lane.label, _draw(lane, scale), label, lane.note) for lane in shown]
-    if len(lanes) > MAX_LANES:
-        lines.append(_line("…", f"and {len(lanes) - MAX_LANES} more", label))
+    if len(rows) > MAX_LANES:
+        lines.append(_line("…", f"and {len(rows) - MAX_LANES} more", label))
     return [*lines, _line("", _ruler(scale, start, end), label)]
 
 

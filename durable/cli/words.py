@@ -35,6 +35,11 @@ def between(start: datetime | None, end: datetime | None) -> str:
     return duration(max(0.0, ((end or datetime.now(UTC)) - start).total_seconds()))
 
 
+def moment(at: datetime) -> str:
+    """A point in time, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def count(number: int, thing: str, things: str | None = None) -> str:
     """`1 step`, `2 steps`."""
     return f"{number} {thing if number == 1 else things or thing + 's'}"

@@ -63,7 +63,7 @@ class Handle(Correspondence, Generic[R_co]):
 
     async def _ended(self) -> tuple[RunStatus, EventRow]:
         if self._client.drives(self.id):
-            return await self._client.ended(self.id)
+            return await self._client.ended(self.id, known=True)
         waiting = asyncio.ensure_future(self._client.ended(self.id, known=self.created))
         try:
             done, _ = await asyncio.wait((waiting,), timeout=_WARN_AFTER_SECONDS)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
-import uuid
 
 
 def new_id() -> str:
     """A UUIDv7: ordered by time, so that indexes grow at their end (RFC 9562)."""
     milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | secrets.randbits(80)
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    # Not by way of `uuid.UUID`, which takes as long as the rest of it three times over.
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

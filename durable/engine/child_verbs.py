@@ -179,7 +179,7 @@ class ChildVerbs(Verbs):
     def _begin_start(
         self, call: Call, child: Any, input: Any, options: dict[str, Any]
     ) -> Awaitable[Any]:
-        return self._instance.children.start(child, input, site=call.site, **options).started
+        return self._instance.children.start(child, input, site=call.site, **options).begun()
 
 
 def _checked(

@@ -82,7 +82,6 @@ class ChildOperation:
         children: Children,
         command: StartChild,
         result: Shape,
-        started: OperationFuture,
         default: Any,
     ) -> None:
         self._children = children
@@ -91,9 +90,8 @@ class ChildOperation:
         self._timed = command.due is not None
         self.command = command
         self.result = result
-        self.started = started
-        """Done, with the child's handle, once the start is in the history."""
-        started.operation = self
+        self.started: OperationFuture | None = None
+        """Who waits for the start, until that is in the history."""
         self.waiting: dict[asyncio.Future[Any], None] = {}
         """Who waits for its end."""
         self.ended: ChildEvent | None = None
@@ -120,10 +118,23 @@ class ChildOperation:
 
     def called(self) -> OperationFuture:
         """A future of its result; whoever gives it up has the child cancelled."""
-        self.started.operation = None
         future = self.wait()
         future.operation = self
         return future
+
+    def begun(self) -> OperationFuture:
+        """A future of its handle, done once its start is in the history; as with `called`."""
+        future = self.started = OperationFuture(loop=self._children.loop)
+        future.operation = self
+        return future
+
+    def start(self, handle: ChildHandle[Any]) -> None:
+        """Its start is in the history."""
+        started, self.started = self.started, None
+        if started is not None:
+            started.operation = None
+            if not started.done():
+                started.set_result(handle)
 
     def wait(self) -> OperationFuture:
         """A future of its result."""
@@ -139,8 +150,9 @@ class ChildOperation:
         self.ended = event
         self.end_wait()
         waiting, self.waiting = self.waiting, {}
-        if not self.started.done():
+        if self.started is not None:
             waiting[self.started] = None  # refused before it had begun
+            self.started = None
         for future in waiting:
             if not future.done():
                 self._settle(future)
@@ -338,8 +350,7 @@ class Children:
         mark = fingerprint(payload)
         due = _after(host.now, seconds)
         command = StartChild(cmd, child_id, lane, started, conflict, abandoned, mark, site, due)
-        future = OperationFuture(loop=host.loop)
-        operation = ChildOperation(self, command, result, future, default)
+        operation = ChildOperation(self, command, result, default)
         host.open(operation)
         self._unreported[cmd] = child_id, abandoned
         host.emit(command)
@@ -361,11 +372,7 @@ class Children:
     # -- what events do
 
     def on_started(self, operation: ChildOperation) -> None:
-        started = operation.started
-        started.operation = None
-        if not started.done():
-            handle: ChildHandle[Any] = ChildHandle(self, operation)
-            started.set_result(handle)
+        operation.start(ChildHandle(self, operation))
 
     def on_end(self, event: ChildEvent, operation: ChildOperation | None) -> None:
         """A report. One of a child of an earlier generation is consumed, and means nothing."""

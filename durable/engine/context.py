@@ -88,9 +88,7 @@ class Context(TimeVerbs, EventVerbs, InputVerbs, ChildVerbs, GroupVerbs, ScopeVe
         if step.unsupported:
             message = f"step {step.name}: {step.unsupported} cannot be used yet"
             raise NotImplementedError(message)
-        shape = step.arguments
-        encoded = shape.encode(args, kwargs, f"step {step.name}")
-        plain = shape.plain(args, kwargs)
+        encoded, plain = step.arguments.written(args, kwargs, f"step {step.name}")
         command = RunStep(
             0,
             step,

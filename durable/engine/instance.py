@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.engine.calls import Call
 from durable.engine.children import ChildOperation, Children
@@ -40,6 +40,7 @@ from durable.model.commands import (
 if TYPE_CHECKING:
     from durable.model.runnable import Workflow
 
+T = TypeVar("T")
 _MICROSECONDS = 1_000_000
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
 
@@ -139,6 +140,13 @@ class Instance:
             handle(self, event)
             self._loop.run_until_idle()
         return commands
+
+    def replay(self, act: Callable[[], T]) -> T:
+        """Call `act`, which applies many events: the loop is entered once for all of them.
+
+        To enter it costs about as much as to apply an event.
+        """
+        return self._loop.inside(act)
 
     def discard(self) -> None:
         """Forget the run. User code that runs while it is closed reaches nothing."""

@@ -27,6 +27,7 @@ from durable.engine.numbered import (
     number_gathering,
 )
 
+T = TypeVar("T")
 AnyTask = TypeVar("AnyTask", bound=WorkflowTask[Any])
 _TASK: type[WorkflowTask[Any]] = WorkflowTask
 
@@ -109,6 +110,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._time = 0.0
         self._numbers = 0
         self._closed = False
+        self._entered = False
         self._in_order: tuple[FrameType, dict[int, asyncio.Task[Any]]] | None = None
         self.tasks: dict[WorkflowTask[Any], None] = {}
         """Tasks that are not done, in the order in which they were made."""
@@ -126,18 +128,25 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def run_until_idle(self) -> None:
         """Run everything that is ready, as the running loop of this thread."""
-        self._inside(self._drain)
+        if self._entered:
+            self._drain()
+        else:
+            self.inside(self._drain)
 
-    def _inside(self, act: Callable[[], None]) -> None:
+    def inside(self, act: Callable[[], T]) -> T:
         """Do something as the running loop of this thread, which may be running another one."""
         outer = asyncio.events._get_running_loop()  # noqa: SLF001  the nested loop needs it
         task = _suspend_current_task(outer)
         hooks = sys.get_asyncgen_hooks()
         asyncio.events._set_running_loop(self)  # noqa: SLF001
-        sys.set_asyncgen_hooks(firstiter=self._keep_generator, finalizer=_ignore_generator)
+        sys.set_asyncgen_hooks(
+            self._keep_generator, _ignore_generator
+        )  # by name it takes three times as long
+        self._entered = True
         try:
-            act()
+            return act()
         finally:
+            self._entered = False
             sys.set_asyncgen_hooks(*hooks)
             asyncio.events._set_running_loop(outer)  # noqa: SLF001
             _resume_current_task(outer, task)
@@ -175,7 +184,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Drop everything. From here on nothing of this loop has any effect."""
         self._closed = True
         if self.tasks:
-            self._inside(self._close_tasks)
+            self.inside(self._close_tasks)
         for failed in self._failed:
             failed._log_traceback = False  # noqa: SLF001
         self._failed.clear()
@@ -298,7 +307,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             coro.take()
         task = kind(coro, loop=self, name=name, context=context)
         self.tasks[task] = None
-        task.add_done_callback(self._forget)
+        task.add_done_callback(self._forget, context=task.context)  # else it copies one
         return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
@@ -317,7 +326,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self._in_order is None or self._in_order[0] is not asker:
             coroutines = in_their_order(asker)
             tasks: dict[int, asyncio.Task[Any]] = {
-                id(item): self.make_task(WorkflowTask, item) for item in coroutines
+                id(item): self.make_task(_TASK, item) for item in coroutines
             }
             self._in_order = asker, tasks
         task = self._in_order[1].pop(id(coro))

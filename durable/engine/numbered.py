@@ -27,6 +27,8 @@ class Numbering(Protocol):
 class WorkflowFuture(asyncio.Future[T]):
     """A future that hashes by its number."""
 
+    __slots__ = ("number",)
+
     def __init__(self, *, loop: Any) -> None:
         self.number: int = loop.next_number()
         super().__init__(loop=loop)
@@ -38,7 +40,7 @@ class WorkflowFuture(asyncio.Future[T]):
 class WorkflowTask(asyncio.Task[T]):
     """A task that hashes by its number."""
 
-    number = 0
+    __slots__ = ("context", "number")
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class WorkflowTask(asyncio.Task[T]):
         context: contextvars.Context | None = None,
     ) -> None:
         number: int = loop.next_number()
+        self.number = 0
         self.context = contextvars.copy_context() if context is None else context
         super().__init__(coro, loop=loop, name=name or f"Task-{number}", context=self.context)
         # Not before: asyncio has just put it into one set with the tasks of all loops, where those of a

@@ -67,6 +67,8 @@ class Awaited(Operation, Protocol):
 class OperationFuture(WorkflowFuture[Any]):
     """The future that a command's awaiter holds; cancelling it abandons the command."""
 
+    __slots__ = ("operation",)
+
     def __init__(self, *, loop: WorkflowLoop) -> None:
         super().__init__(loop=loop)
         self.operation: Awaited | None = None

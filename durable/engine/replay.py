@@ -6,7 +6,7 @@ from durable.engine.children import ChildOperation
 from durable.engine.operations import Operation, StepOperation
 from durable.errors import NondeterminismError
 from durable.model.commands import Site
-from durable.model.history import CommandEvent
+from durable.model.history import CommandEvent, Kind
 
 
 def check(
@@ -23,7 +23,8 @@ def check(
             else "asked for something that it has dropped or that has ended already"
         )
         raise _mismatch(run_id, event, code, "a call was removed, or its order changed")
-    if found.kind != event.kind or not _same_name(event, found):
+    kind = event.kind
+    if found.kind != kind or not _same_name(kind, event, found):
         cause = (
             "a step was renamed (keep its old name with @step(name=...)), or calls were inserted, "
             "removed or swapped"
@@ -40,10 +41,12 @@ def check(
     return found
 
 
-def _same_name(event: CommandEvent, found: Operation) -> bool:
+def _same_name(kind: Kind, event: CommandEvent, found: Operation) -> bool:
     """Timers are named by what asyncio wants them for, and reports of children by nothing."""
+    if kind == "timer":
+        return True
     name = getattr(event, "name", None)
-    return event.kind == "timer" or name is None or name == found.name
+    return name is None or name == found.name
 
 
 def _other_arguments(

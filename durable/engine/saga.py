@@ -242,8 +242,11 @@ class Sagas:
             self._aside.add(unwound)
         elif unwound:
             self._by_error.append((error, unwound))
-        if interrupted is not None:
-            raise interrupted
+        try:
+            if interrupted is not None:
+                raise interrupted
+        finally:
+            interrupted = None  # its traceback knows this frame: no circle is left
 
     async def undo_all(self, scope: Scope, *, only_late: bool = False) -> Unwound:
         """Undo what the scope did, last completed first; what fails does not stop the rest."""

@@ -38,10 +38,20 @@ _POSITIONAL_ONLY: Final = MSGPACK + b"\x91"
 """How a payload of positional arguments begins: an array of one, which holds them."""
 
 
-class LazyShape(Shape):
-    """A shape whose annotation is evaluated at the first use."""
+_PASSED_ON: Final = (
+    "quick",
+    "lower",
+    "lift",
+    "lift_json",
+    "encode",
+    "decode",
+    "settle",
+    "received",
+)
 
-    __slots__ = ("_find", "_found")
+
+class LazyShape(Shape):
+    """A shape whose annotation is evaluated at the first use; from then on calls go straight to it."""
 
     _found: Shape
 
@@ -54,6 +64,8 @@ class LazyShape(Shape):
         except AttributeError:
             found = self._find()
             self._found = found
+            # Found before the methods of the class, which only pass on what they are asked.
+            self.__dict__.update({name: getattr(found, name) for name in _PASSED_ON})
             return found
 
     @property
@@ -151,11 +163,27 @@ class ArgumentShape:
         limit: int = MAX_PAYLOAD,
     ) -> bytes:
         """The payload of a call's arguments; `PayloadError` if one would not come back."""
-        plan = self._resolved()
-        data = None if kwargs else _quickly(plan.quick, args)
-        if data is None:
+        return self.written(args, kwargs, where, limit)[0]
+
+    def written(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        where: str,
+        limit: int = MAX_PAYLOAD,
+    ) -> tuple[bytes, bool]:
+        """The payload, and whether the arguments are `plain`: `encode` and `plain` in one look."""
+        try:
+            plan = self._plan
+        except AttributeError:
+            plan = self._resolved()
+        found = None if kwargs else _quickly(plan.quick, args)
+        if found is None:
             data = _packed(_lowered(plan, args, kwargs, where), where)
-        return data if len(data) <= limit else too_large(data, f"arguments of {where}", limit)
+            found = data, self.plain(args, kwargs)
+        if len(found[0]) > limit:
+            too_large(found[0], f"arguments of {where}", limit)
+        return found
 
     def decode(self, data: bytes, where: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in a payload, as `(args, kwargs)`; always fresh copies."""
@@ -184,15 +212,20 @@ class ArgumentShape:
         return all(map(_keeps, quick, args))
 
 
-def _quickly(quick: tuple[frozenset[type] | None, ...], args: tuple[Any, ...]) -> bytes | None:
-    """The payload of arguments that msgpack writes by itself; None when they need more than that."""
+def _quickly(
+    quick: tuple[frozenset[type] | None, ...], args: tuple[Any, ...]
+) -> tuple[bytes, bool] | None:
+    """What `written` gives for arguments that msgpack writes by itself; None when they need more than that."""
     if len(args) > len(quick):
         return None
-    for value, exact in zip(args, quick, strict=False):
-        if exact is not None and type(value) not in exact:
+    plain = True
+    for value, exact in zip(args, quick):  # noqa: B905  `strict=` costs as much as all the rest here
+        if exact is None:
+            plain = plain and type(value) in IMMUTABLE
+        elif type(value) not in exact:
             return None
     try:
-        return _POSITIONAL_ONLY + native(list(args))
+        return _POSITIONAL_ONLY + native(list(args)), plain
     except (TypeError, ValueError, OverflowError):
         return None
 

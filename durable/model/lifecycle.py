@@ -42,13 +42,16 @@ def _to(*statuses: RunStatus) -> frozenset[RunStatus]:
     return frozenset(statuses)
 
 
+# A run that parks or is claimed while it undoes stays `compensating`. It leaves that for an end, or, where it
+# is tried again as a whole, for its next attempt. It never completes: nothing that succeeded is undone.
 TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     "pending": _to("running", "paused", "blocked", "terminated"),
     "running": _to("running", "waiting", "paused", "blocked", "compensating") | _ENDS,
     "waiting": _to("running", "paused", "blocked", "terminated"),
-    "paused": _to("pending", "running", "waiting", "terminated"),
-    "blocked": _to("pending", "running", "waiting", "paused", "terminated"),
-    "compensating": _to("compensating", "paused", "blocked") | _ENDS,
+    "paused": _to("pending", "running", "waiting", "compensating", "terminated"),
+    "blocked": _to("pending", "running", "waiting", "compensating", "paused", "terminated"),
+    "compensating": _to("compensating", "running", "waiting", "paused", "blocked")
+    | (_ENDS - _to("completed")),
     **dict.fromkeys(FINAL, _to()),
 }
 

@@ -13,6 +13,9 @@ from durable.model.lifecycle import RunStatus
 from durable.model.value import value
 from durable.model.wire import EventRow
 
+SEPARATOR = "\n"
+"""What stands between the things that a run waits for: no name can hold it."""
+
 
 @value
 class Lane:
@@ -365,6 +368,7 @@ class RunRow:
     seq: int
     recoveries: int
     waiting_for: str | None
+    """In words, each thing on a line of its own (`SEPARATOR`)."""
     parent_id: str | None
     wake_at: int | None
     """When it is due next while nobody owns it."""

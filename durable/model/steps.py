@@ -321,7 +321,7 @@ def as_step(fn: Any, /) -> Step[..., Any]:
     `DefinitionError` for what has no name of its own: lambdas, `partial`, callable objects.
     """
     if isinstance(fn, Step):
-        return cast(Step[..., Any], fn)
+        return cast("Step[..., Any]", fn)  # quoted: else the type is made anew in every call
     if isinstance(fn, FunctionType):
         return _step_of_function(fn)
     if isinstance(fn, MethodType):

@@ -8,7 +8,8 @@ default value are left out. Payloads inside are byte strings with a header byte 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgpack
@@ -41,20 +42,31 @@ class _Form:
     """How one event class is laid out."""
 
     build: Callable[..., Event]
-    columns: tuple[str, ...]
-    fields: tuple[str, ...]
+    columns: Callable[[EventRow], tuple[Any, ...]]
+    """Of a row those that are fields of the event; its other fields follow on them."""
+    fields: Callable[[Event], tuple[Any, ...]]
     defaults: tuple[object, ...]
     """Of the fields, from the left; `MISSING` where there is none."""
 
 
 def _form(cls: type[Event]) -> _Form:
-    inside = [field for field in dataclasses.fields(cls) if field.name not in _COLUMNS]
+    fields = dataclasses.fields(cls)
+    inside = [field for field in fields if field.name not in _COLUMNS]
+    columns = fields[: len(fields) - len(inside)]
+    assert all(field.name in _COLUMNS for field in columns), f"{cls} begins with other fields"
     return _Form(
         build=cls,
-        columns=tuple(field.name for field in dataclasses.fields(cls) if field.name in _COLUMNS),
-        fields=tuple(field.name for field in inside),
+        columns=_getter([field.name for field in columns]),
+        fields=_getter([field.name for field in inside]),
         defaults=tuple(field.default for field in inside),
     )
+
+
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    # `attrgetter` gives the bare value of a single one, and refuses none.
+    return lambda item: tuple(getattr(item, name) for name in names)
 
 
 _FORMS: Final = {cls.code: _form(cls) for cls in EVENT_CLASSES}
@@ -63,6 +75,9 @@ _msgpack: Any = msgpack
 _pack: Final[Callable[[list[Any]], bytes]] = _msgpack.Packer(
     use_bin_type=True, unicode_errors="surrogatepass"
 ).pack
+_unpackb: Final[Callable[..., Any]] = _msgpack.unpackb
+_MSGPACK: Final = MSGPACK[0]
+_STEP_COMPLETED: Final = history.StepCompleted.code
 
 
 def encode_event(seq: int, event: Event) -> EventRow:
@@ -70,7 +85,7 @@ def encode_event(seq: int, event: Event) -> EventRow:
     if type(event) is history.StepCompleted:
         return _encode_step(seq, event)
     form = _FORMS[event.code]
-    values = [getattr(event, name) for name in form.fields]
+    values = list(form.fields(event))
     defaults = form.defaults
     while values and values[-1] == defaults[len(values) - 1]:
         values.pop()
@@ -94,35 +109,39 @@ def _encode_step(seq: int, event: history.StepCompleted) -> EventRow:
 
 def decode_event(row: EventRow) -> Event:
     """The event that a row keeps; `PayloadError` if it was written by something newer, or is damaged."""
-    form = _FORMS.get(row.type)
+    kind = row.type
+    if kind == _STEP_COMPLETED:  # there is most of them, and replay waits for it
+        try:
+            return history.StepCompleted(row.at, row.cmd, row.name, *unpack_fields(row))  # type: ignore[arg-type]
+        except TypeError as error:
+            raise _unreadable(row, error) from error
+    form = _FORMS.get(kind)
     if form is None:
         name = NAMES.get(row.type, "unknown")
         message = f"event {row.seq} has type {row.type} ({name}), which this version of durable cannot read"
         raise PayloadError(message)
     values = unpack_fields(row)
     try:
-        if row.type == history.StepCompleted.code:
-            return history.StepCompleted(row.at, row.cmd, row.name, *values)  # type: ignore[arg-type]
-        columns = {name: getattr(row, name) for name in form.columns}
-        return form.build(**columns, **dict(zip(form.fields, values, strict=False)))
+        # What newer code has added to the end is left out.
+        return form.build(*form.columns(row), *values[: len(form.defaults)])
     except TypeError as error:
-        message = f"event {row.seq} (type {row.type}) cannot be read: {error}"
-        raise PayloadError(message) from error
+        raise _unreadable(row, error) from error
 
 
 def unpack_fields(row: EventRow) -> list[Any]:
     """The msgpack array inside a row's `data`."""
+    data = row.data
     try:
-        if row.data[:1] != MSGPACK:
+        if data[0] != _MSGPACK:
             raise ValueError("unknown encoding")  # noqa: TRY301
-        values: Any = _msgpack.unpackb(
-            row.data[1:], use_list=True, strict_map_key=False, unicode_errors="surrogatepass"
-        )
+        values: Any = _unpackb(data[1:], strict_map_key=False, unicode_errors="surrogatepass")
     except (ValueError, TypeError, _msgpack.UnpackException, IndexError) as error:
-        message = f"event {row.seq} (type {row.type}) cannot be read: {error}"
-        raise PayloadError(message) from error
+        raise _unreadable(row, error) from error
     if type(values) is not list:
-        message = f"event {row.seq} (type {row.type}) cannot be read: not a list of fields"
-        raise PayloadError(message)
+        raise _unreadable(row, "not a list of fields")
     fields: list[Any] = values  # pyright: ignore[reportUnknownVariableType]  msgpack has no types
     return fields
+
+
+def _unreadable(row: EventRow, reason: object) -> PayloadError:
+    return PayloadError(f"event {row.seq} (type {row.type}) cannot be read: {reason}")

@@ -47,6 +47,7 @@ from durable.worker.effects import Effect
 from durable.worker.outbox import NO_ROWS
 from durable.worker.timetable import due_event
 from durable.worker.under_way import HAPPENED, REPLAYED, UnderWay
+from durable.worker.waiting import joined, retry_in_words
 
 if TYPE_CHECKING:
     from durable.clock import Timer
@@ -215,15 +216,18 @@ class Execution:
         )
         self.instance.live = False
         try:
-            for row in rows:
-                if row.seq == self.durable:
-                    self.instance.live = True
-                self._replay_event(decode_event(row), row.seq)
+            self.instance.replay(lambda: self._replay_events(rows))
         except Exception as error:
             self._block(error)
         else:
             for warning in self.instance.warnings:
                 self.host.warn("%s", warning)
+
+    def _replay_events(self, rows: Sequence[EventRow]) -> None:
+        for row in rows:
+            if row.seq == self.durable:
+                self.instance.live = True
+            self._replay_event(decode_event(row), row.seq)
 
     def _replay_event(self, event: history.Event, seq: int) -> None:
         """Apply one event and note what is open."""
@@ -419,13 +423,18 @@ class Execution:
         if self._ends:
             return
         self._ends = True
+        self._read_before_the_end()
+        self._ends = False
+        if not self.closed:
+            self._finish(command)
+
+    def _read_before_the_end(self) -> None:
         while not self.closed and (self._events or self._must_read):
             event = self._events.popleft() if self._events else self._read()
             if event is not None:
                 self._record_next(event)
-        self._ends = False
-        if self.closed:
-            return
+
+    def _finish(self, command: CompleteRun | FailRun | CancelRun) -> None:
         status, event = _final_event(command, self.at())
         self._ending = status
         self.final = encode_event(self.length + 1, event)
@@ -511,6 +520,8 @@ class Execution:
     def resume(self) -> None:
         """Fire what is due, start retries that are due, and wait in memory for what is due soon."""
         if self.closed or self.paused or self.in_flight_ends:
+            return
+        if not self._retries and self._under_way is None:
             return
         now = self.host.now()
         for command in self._take_retries(now):
@@ -693,6 +704,8 @@ class Execution:
         events = self.pending[:MAX_EVENTS_PER_COMMIT]
         if self._end_is_held and events and events[-1] is self.final:
             del events[-1]
+        if len(events) == 1:
+            return events
         size = 0
         for count, row in enumerate(events):
             size += len(row.data)
@@ -720,8 +733,7 @@ class Execution:
         if self.blocked is not None:
             return self.blocked.splitlines()[0]
         words = [] if self._under_way is None else self._under_way.words()
-        words += dict.fromkeys(f"retry of {c.step.name}" for c in self._retries.values())
-        return ", ".join(words) or None
+        return joined([*words, *map(retry_in_words, self._retries.values())])
 
     def advance(self, durable: int) -> list[NewRun]:
         """The database holds `durable` events of this run; the children that were started with them."""
@@ -752,7 +764,8 @@ class Execution:
     def _stop_steps(self) -> None:
         for cmd in list(self.active):
             self._drop_step(CancelStep(cmd))
-        self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
+        if self.held:
+            self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
         self._unreleased.clear()
 
     def unwritten(self) -> list[history.Event]:

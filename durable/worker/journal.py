@@ -104,7 +104,8 @@ class Journal:
             if commit is None:
                 continue
             events += len(commit.events)
-            size += sum(len(row.data) for row in commit.events)
+            for row in commit.events:
+                size += len(row.data)
             if execution.misses >= MISSES_BEFORE_WAITING:
                 self._commit_alone(execution)
             else:

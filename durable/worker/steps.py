@@ -57,6 +57,7 @@ class StepRunner:
         self._draining = False
         # Attempts start from the worker's context, never from that of the attempt that made room for them.
         self._context = contextvars.copy_context()
+        self._loop = asyncio.get_running_loop()
 
     @property
     def running(self) -> int:
@@ -73,7 +74,7 @@ class StepRunner:
 
     def pump(self) -> None:
         """Start what there are slots for. A worker that cannot renew its lease starts nothing new."""
-        while len(self._running) < self._slots:
+        while (self._waiting or self._in_line) and len(self._running) < self._slots:
             if self._draining or not self._host.healthy():
                 return
             found = self._next()
@@ -114,9 +115,7 @@ class StepRunner:
         if attempt.seats is not None:
             attempt.seats.take()
         self._running[execution, command.cmd] = attempt
-        attempt.task = asyncio.get_running_loop().create_task(
-            self._attempt(attempt), context=self._context.copy()
-        )
+        attempt.task = self._loop.create_task(self._attempt(attempt), context=self._context.copy())
 
     def cancel(self, execution: Execution, cmd: int) -> None:
         """Tell an attempt to stop; its slot is free when it has."""

@@ -59,12 +59,6 @@ class Timetable:
         found |= self.waits
         return [command for cmd, command in sorted(found.items()) if cmd not in self.listed]
 
-    def words(self) -> list[str]:
-        """What is waited for, for people."""
-        words = [timed.name for timed in self.timed.values() if isinstance(timed, StartTimer)]
-        words += [f"{wait.kind} {wait.name}" for wait in self.waits.values()]
-        return list(dict.fromkeys(words))
-
     def clear(self) -> None:
         """Nothing is waited for any more but the deadline."""
         self.timed.clear()

@@ -40,6 +40,7 @@ from durable.worker.outbox import EndedWait, NewGeneration, Outbox
 from durable.worker.recorded import Recorded, is_recorded_at_once, key_of, key_of_event
 from durable.worker.recorded import event_of as recorded_event
 from durable.worker.timetable import Timetable, listing
+from durable.worker.waiting import in_words
 
 _WAIT_KINDS: Mapping[str, WaitKind] = {
     "event": WaitKind.EVENT,
@@ -134,10 +135,8 @@ class UnderWay:
 
     def words(self) -> list[str]:
         """What is waited for, for people."""
-        words = self.times.words()
-        if self.children:
-            words.append("1 child" if len(self.children) == 1 else f"{len(self.children)} children")
-        return words
+        times = self.times
+        return in_words(times.timed.values(), times.waits.values(), self.children.values())
 
     def clear(self) -> None:
         """Nothing goes on."""

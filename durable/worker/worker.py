@@ -214,7 +214,9 @@ class Worker:
 
     async def _leave(self) -> None:
         for task in self._tasks:
-            task.cancel()
+            # Twice would cut a database driver off that tells the server of the first time.
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._alarm.stop()
         self._watchdog.stop()

@@ -67,24 +67,23 @@ begin
      order by o.ord;
 end $fn$;
 
--- A commit in full. Per run, all or nothing: events (h_), messages to other runs (m_, to a key or to an
--- id), children (c_), waits that others can find (w_new, JSON, of the runs in w_run) and waits that are
--- over (e_), and what becomes of it: kept (0), parked (1) or finished (2). `p_first` may be empty: no
--- generation begins. The end of a run ends its waits; that costs one look at a flag where there are none.
+-- A commit in full. Per run, all or nothing: events (h_), messages to other runs (m_), children (c_),
+-- and what becomes of it: kept (0), parked (1) or finished (2). The end of a run ends its waits; that
+-- costs one look at a flag where there are none. What is rarer still stands in `commit_more`.
 -- Codes: 0 applied, 1 busy (its row, or a target's, is locked), 2 lost, 3 still mine but of other
--- length, 5 mine, but it must read its inbox before it ends, 9 the lease is gone. With `p_wait`, locked rows are waited for, up to the lock timeout.
+-- length, 5 mine, but it must read its inbox before it ends, 9 the lease is gone. With `p_wait`, locked
+-- rows are waited for, up to the lock timeout.
 create function {schema}.commit(
     p_worker bigint, p_now timestamptz, p_wait boolean,
     p_key bigint[], p_epoch bigint[], p_seq bigint[], p_new bigint[], p_consumed bigint[],
     p_act smallint[], p_hold smallint[], p_wake timestamptz[],
-    p_status text[], p_blocked_by text[], p_waiting_for text[], p_first bigint[],
+    p_status text[], p_blocked_by text[], p_waiting_for text[],
     h_key bigint[], h_seq bigint[], h_at timestamptz[], h_cmd integer[], h_type smallint[],
     h_name text[], h_data bytea[],
-    m_from bigint[], m_to bigint[], m_id text[], m_name text[], m_data bytea[],
+    m_from bigint[], m_to bigint[], m_name text[], m_data bytea[],
     c_parent bigint[], c_cmd integer[], c_id text[], c_lane integer[], c_priority smallint[],
     c_not_before timestamptz[], c_deadline timestamptz[], c_tags text[], c_abandoned smallint[],
-    c_at timestamptz[], c_type smallint[], c_name text[], c_data bytea[],
-    w_run bigint[], w_new text, e_run bigint[], e_cmd integer[])
+    c_at timestamptz[], c_type smallint[], c_name text[], c_data bytea[])
     returns table (code smallint, seq bigint, inbox_head bigint, children text[])
     language plpgsql
     set jit = off set lock_timeout = '2s' set enable_nestloop = off set enable_seqscan = off
@@ -93,8 +92,7 @@ as $fn$
 #variable_conflict use_column
 declare
     v_now   timestamptz := coalesce(p_now, clock_timestamp());
-    v_to    bigint[] := m_to;
-    v_keys  bigint[];
+    v_keys  bigint[] := p_key || m_to;
     v_ended text[] := array['completed', 'failed', 'cancelled', 'terminated', 'compensated',
                             'compensation_failed'];
 begin
@@ -103,12 +101,6 @@ begin
         return query select 9::smallint, 0::bigint, 0::bigint, null::text[] from unnest(p_key);
         return;
     end if;
-    if cardinality(m_id) > 0 then
-        select array_agg(coalesce(m.dst, r.key) order by m.ord) into v_to
-          from unnest(m_to, m_id) with ordinality as m(dst, id, ord)
-          left join {schema}.runs r on r.id = m.id and r.id = any(m_id);
-    end if;
-    v_keys := p_key || v_to;
     if not p_wait then
         -- All that can still wait is the id of a child that somebody else is inserting.
         perform set_config('lock_timeout', '250ms', true);
@@ -118,16 +110,15 @@ begin
     return query
     with own as materialized (
         select * from unnest(p_key, p_epoch, p_seq, p_new, p_consumed, p_act, p_hold, p_wake,
-                             p_status, p_blocked_by, p_waiting_for, p_first)
+                             p_status, p_blocked_by, p_waiting_for)
             with ordinality as o(key, epoch, seq, new, consumed, act, hold, wake,
-                                 status, blocked_by, waiting_for, first, ord)),
+                                 status, blocked_by, waiting_for, ord)),
     sent as materialized (
         select m.*, m.name = '~cancel' or left(m.name, 8) = '~follow:' as control
           -- Whoever follows a run, or cancels it, must be heard before it ends.
-          from unnest(m_from, v_to, m_id, m_name, m_data) with ordinality
-               as m(src, dst, id, name, data, ord)),
+          from unnest(m_from, m_to, m_name, m_data) with ordinality as m(src, dst, name, data, ord)),
     locked as materialized (
-        select r.key, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status, r.parent_key
+        select r.key, r.has_waits, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status
           from {schema}.runs r
          where r.key = any(v_keys) order by r.key for no key update of r skip locked),
     -- Runs of which a target is locked by somebody else; a target that does not exist is no obstacle.
@@ -142,16 +133,10 @@ begin
     mail as materialized (
         select m.dst, m.name, m.data, m.control, row_number() over (partition by m.dst order by m.ord) as nth
           from sent m join ok on ok.key = m.src join locked l on l.key = m.dst
-         where l.status <> all(v_ended)
-           -- An id may belong to a stranger: whoever cancels by id means a child of its own.
-           and not (m.name = '~cancel' and m.id is not null and l.parent_key is distinct from m.src)),
-    -- By id, to a child that this very statement starts: it finds them in its first row.
-    letters as materialized (
-        select m.id, m.name, m.data, m.control, row_number() over (partition by m.id order by m.ord) as nth
-          from sent m join ok on ok.key = m.src where m.dst is null and m.id is not null),
+         where l.status <> all(v_ended)),
     change as (
         select coalesce(ok.key, t.dst) as key, ok.key is not null as mine, ok.new, ok.consumed, ok.act,
-               ok.hold, ok.wake, ok.status, ok.blocked_by, ok.waiting_for, ok.first, t.control,
+               ok.hold, ok.wake, ok.status, ok.blocked_by, ok.waiting_for, t.control,
                -- Nothing reaches a run that ends in this very statement.
                case when ok.act = 2 then 0 else coalesce(t.cnt, 0) end as cnt
           from ok full join (select dst, count(*) as cnt, max(nth) filter (where control) as control
@@ -161,8 +146,6 @@ begin
            set inbox_head = r.inbox_head + c.cnt,
                control_head = coalesce(r.inbox_head + c.control, r.control_head),
                seq = case when c.mine then c.new else r.seq end,
-               first_seq = coalesce(c.first, r.first_seq),
-               has_waits = r.has_waits or (c.mine and r.key = any(w_run)),
                consumed = case when c.mine then c.consumed else r.consumed end,
                -- Whoever lets go without having written anything leaves the loss to the next owner's history.
                lost_owner = case when c.mine and c.new > r.seq then null else r.lost_owner end,
@@ -181,7 +164,7 @@ begin
                                else c.wake end
           from change c
          where r.key = c.key and r.key = any(v_keys)
-        returning r.key, r.inbox_head, c.mine, c.cnt, c.act = 2 and r.has_waits as over),
+        returning r.key, r.inbox_head, c.mine, c.cnt),
     born as materialized (
         select distinct on (c.id) c.* from unnest(c_parent, c_cmd, c_id, c_lane, c_priority, c_not_before,
                                                   c_deadline, c_tags, c_abandoned, c_at, c_type, c_name,
@@ -191,13 +174,10 @@ begin
          order by c.id, c.parent, c.cmd),
     started as (
         insert into {schema}.runs (id, lane, priority, seq, created_at, ready_at, not_before, deadline,
-                                   tags, parent_key, parent_cmd, abandoned, inbox_head, control_head)
+                                   tags, parent_key, parent_cmd, abandoned)
         select b.id, b.lane, b.priority, 1, v_now, coalesce(b.not_before, v_now), b.not_before, b.deadline,
-               b.tags::jsonb, b.parent, b.cmd, nullif(b.abandoned, 0) = 1, coalesce(t.cnt, 0), t.control
-          from born b
-          left join (select id, count(*) as cnt, max(nth) filter (where control) as control
-                       from letters group by id) t on t.id = b.id
-         order by b.id
+               b.tags::jsonb, b.parent, b.cmd, nullif(b.abandoned, 0) = 1
+          from born b order by b.id
         on conflict (id) do nothing
         returning key, id, parent_key),
     written as (
@@ -212,29 +192,12 @@ begin
     posted as (
         insert into {schema}.inbox (run_key, n, name, data)
         select m.dst, d.inbox_head - d.cnt + m.nth, m.name, m.data
-          from mail m join done d on d.key = m.dst where d.cnt > 0
-        union all
-        select s.key, t.nth, t.name, t.data from letters t join started s on s.id = t.id),
-    asking as (
-        insert into {schema}.waits as o (run_key, cmd, kind, names, key, due, recipients, seq)
-        select w.run, w.cmd, w.kind, w.names, w.key,
-               'epoch'::timestamptz + w.due * interval '1 microsecond', w.recipients, w.seq
-          from json_to_recordset(w_new::json)
-               as w(run bigint, cmd integer, kind smallint, names text[], key text, due bigint,
-                    recipients text[], seq bigint)
-          join ok on ok.key = w.run
-        on conflict (run_key, cmd) do update
-           set kind = excluded.kind, names = excluded.names, key = excluded.key, due = excluded.due,
-               recipients = excluded.recipients, seq = excluded.seq,
-               answered_by = null, answered_at = null),
-    asked as (
-        delete from {schema}.waits w using unnest(e_run, e_cmd) as e(run, cmd) join ok on ok.key = e.run
-         where w.run_key = any(e_run) and w.run_key = e.run and w.cmd = e.cmd),
+          from mail m join done d on d.key = m.dst where d.cnt > 0),
     over as (
-        delete from {schema}.waits w using done d
-         where w.run_key = any(p_key) and w.run_key = d.key and d.over
+        delete from {schema}.waits w using ok join locked l on l.key = ok.key
+         where w.run_key = any(p_key) and w.run_key = ok.key and ok.act = 2 and l.has_waits
            -- Decided once: without it every end would probe the index.
-           and exists (select 1 from done x where x.over)),
+           and exists (select 1 from locked x where x.has_waits)),
     eaten as (
         delete from {schema}.inbox i using ok
          where i.run_key = any(p_key) and i.run_key = ok.key and i.n <= ok.consumed
@@ -257,6 +220,94 @@ begin
       left join (select s.parent_key, array_agg(s.id order by s.id) as ids
                    from started s group by s.parent_key) k on k.parent_key = o.key
      order by o.ord;
+end $fn$;
+
+-- A commit that brings what few do: beginnings of generations (`p_first`, null for the others), messages
+-- to ids (m_id, where m_to is null), waits that others can find (w_new, JSON, of the runs in w_run), and
+-- waits that are over (e_). Ids are resolved first; the rest follows for the runs that were applied,
+-- whose rows are still locked. A child that this commit starts can be sent messages too.
+create function {schema}.commit_more(
+    p_worker bigint, p_now timestamptz, p_wait boolean,
+    p_key bigint[], p_epoch bigint[], p_seq bigint[], p_new bigint[], p_consumed bigint[],
+    p_act smallint[], p_hold smallint[], p_wake timestamptz[],
+    p_status text[], p_blocked_by text[], p_waiting_for text[],
+    h_key bigint[], h_seq bigint[], h_at timestamptz[], h_cmd integer[], h_type smallint[],
+    h_name text[], h_data bytea[],
+    m_from bigint[], m_to bigint[], m_name text[], m_data bytea[],
+    c_parent bigint[], c_cmd integer[], c_id text[], c_lane integer[], c_priority smallint[],
+    c_not_before timestamptz[], c_deadline timestamptz[], c_tags text[], c_abandoned smallint[],
+    c_at timestamptz[], c_type smallint[], c_name text[], c_data bytea[],
+    p_first bigint[], m_id text[], w_run bigint[], w_new text, e_run bigint[], e_cmd integer[])
+    returns table (code smallint, seq bigint, inbox_head bigint, children text[])
+    language plpgsql
+    set jit = off set lock_timeout = '2s' set enable_nestloop = off set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+as $fn$
+#variable_conflict use_column
+declare
+    v_to   bigint[] := m_to;
+    v_ok   bigint[] := '{}';
+    v_born text[] := '{}';
+    v_run  record;
+begin
+    if cardinality(m_id) > 0 then
+        select array_agg(coalesce(m.dst, r.key) order by m.ord) into v_to
+          from unnest(m_from, m_to, m_id, m_name) with ordinality as m(src, dst, id, name, ord)
+          -- An id may belong to a stranger: whoever cancels by id means a child of its own.
+          left join {schema}.runs r on r.id = m.id and r.id = any(m_id)
+                                   and (m.name <> '~cancel' or r.parent_key = m.src);
+    end if;
+    for v_run in
+        select c.* from {schema}.commit(
+            p_worker, p_now, p_wait, p_key, p_epoch, p_seq, p_new, p_consumed, p_act, p_hold, p_wake,
+            p_status, p_blocked_by, p_waiting_for, h_key, h_seq, h_at, h_cmd, h_type, h_name, h_data,
+            m_from, v_to, m_name, m_data, c_parent, c_cmd, c_id, c_lane, c_priority, c_not_before,
+            c_deadline, c_tags, c_abandoned, c_at, c_type, c_name, c_data)
+            with ordinality as c(code, seq, inbox_head, children, ord)
+    loop
+        if v_run.code = 0 then
+            v_ok := v_ok || p_key[v_run.ord];
+            v_born := v_born || coalesce(v_run.children, '{}');
+        end if;
+        code := v_run.code;
+        seq := v_run.seq;
+        inbox_head := v_run.inbox_head;
+        children := v_run.children;
+        return next;
+    end loop;
+    update {schema}.runs r
+       set first_seq = coalesce(x.first, r.first_seq), has_waits = r.has_waits or r.key = any(w_run)
+      from unnest(p_key, p_first) as x(key, first)
+     where r.key = x.key and r.key = any(v_ok) and (x.first is not null or x.key = any(w_run));
+    delete from {schema}.waits w using unnest(e_run, e_cmd) as e(run, cmd)
+     where w.run_key = any(e_run) and w.run_key = any(v_ok) and w.run_key = e.run and w.cmd = e.cmd;
+    insert into {schema}.waits (run_key, cmd, kind, names, key, due, recipients, seq)
+    select w.run, w.cmd, w.kind, w.names, w.key,
+           'epoch'::timestamptz + w.due * interval '1 microsecond', w.recipients, w.seq
+      from json_to_recordset(w_new::json)
+           as w(run bigint, cmd integer, kind smallint, names text[], key text, due bigint,
+                recipients text[], seq bigint)
+     where w.run = any(v_ok)
+    on conflict (run_key, cmd) do update
+       set kind = excluded.kind, names = excluded.names, key = excluded.key, due = excluded.due,
+           recipients = excluded.recipients, seq = excluded.seq,
+           answered_by = null, answered_at = null;
+    if cardinality(m_id) > 0 and cardinality(v_born) > 0 then
+        with letters as materialized (
+            select r.key, m.name, m.data, m.name = '~cancel' or left(m.name, 8) = '~follow:' as control,
+                   row_number() over (partition by r.key order by m.ord) as nth
+              from unnest(m_from, v_to, m_id, m_name, m_data) with ordinality
+                   as m(src, dst, id, name, data, ord)
+              join {schema}.runs r on r.id = m.id and r.id = any(v_born)
+             where m.dst is null and m.src = any(v_ok)),
+        told as (
+            update {schema}.runs r set inbox_head = t.cnt, control_head = t.control
+              from (select key, count(*) as cnt, max(nth) filter (where control) as control
+                      from letters group by key) t
+             where r.key = t.key and r.key = any(array(select key from letters)))
+        insert into {schema}.inbox (run_key, n, name, data)
+        select t.key, t.nth, t.name, t.data from letters t;
+    end if;
 end $fn$;
 
 -- Take due runs of these lanes, by priority, then age. It stays flat with a million sleepers: one probe

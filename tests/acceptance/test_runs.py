@@ -350,7 +350,8 @@ async def test_a_sleeping_run_parks_says_for_what_and_goes_on(client: Client) ->
             while await handle.status() != "waiting":
                 await asyncio.sleep(0.01)
         run = await handle.get()
-        assert run.waiting_for == ("sleep",)
+        (words,) = run.waiting_for
+        assert words.startswith("sleep until 20")
         assert worker.health().details["cached"] == 1
         await handle.result(timeout=10)
     types = [event.type async for event in client.history("sleeper")]

@@ -141,7 +141,7 @@ def test_inspect_as_json_has_run_steps_and_history(durable, greeted):
 def test_history(durable, greeted):
     lines = durable("history", "greet-ada", "--url", greeted).out.splitlines()
     assert [line.split()[0] for line in lines] == ["SEQ", "1", "2", "3"]
-    assert "result=hello Ada" in lines[2]
+    assert "result hello Ada, took " in lines[2]
     some = durable(
         "history", "greet-ada", "--after", "1", "--limit", "1", "--json", "--url", greeted
     )

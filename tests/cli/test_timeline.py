@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from durable.cli.axis import FOLD_COLUMNS, axis
 from durable.cli.timeline import MAX_LANES, timeline
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class Fact:
-    """As much of a history event as the picture needs."""
-
-    type: str
-    at: datetime
-    command: int | None = None
-    name: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-def fact(seconds: float, type: str, command: int | None = None, name: str | None = None, **data):
-    return Fact(type, START + timedelta(seconds=seconds), command, name, data)
-
-
-def step(ended: float, took: float, command: int, name: str, **data) -> Fact:
-    return fact(ended, "StepCompleted", command, name, took=int(took * 1e6), attempt=1, **data)
+from tests.cli.facts import START, Fact, fact, numbered, step
 
 
 def drawn(*facts: Fact, width: int = 60, now: float = 0) -> list[str]:
-    return timeline(facts, width, START + timedelta(seconds=now))
+    return timeline(numbered(*facts), width, START + timedelta(seconds=now))
 
 
 def test_an_empty_history_has_no_picture():
@@ -123,6 +101,87 @@ def test_a_long_name_is_cut_and_a_wild_one_is_tamed():
     lines = drawn(fact(0, "RunStarted"), step(1, 1, 1, "n" * 100), step(2, 1, 2, "a\nb"))
     assert lines[1].startswith("n" * 23 + "…")
     assert lines[2].startswith("a b ")
+
+
+def test_two_hundred_children_share_one_lane_that_says_how_they_ended():
+    """The picture stays readable: lanes of one kind and name are folded into one."""
+    started = [fact(0, "ChildStarted", n, "mail", child_id=f"r.{n}") for n in range(200)]
+    ended = [fact(1 + n / 100, "ChildCompleted", n, result=None) for n in range(150)]
+    failed = [fact(3, "ChildFailed", n, status="failed") for n in range(150, 190)]
+    lines = drawn(fact(0, "RunStarted"), *started, *ended, *failed, now=5)
+    assert len(lines) == 3
+    assert lines[1].startswith("mail x 200  ░")
+    assert lines[1].endswith("   150 done, 40 failed, 10 open")
+
+
+def test_a_few_children_have_a_lane_each_with_their_ids():
+    started = [fact(0, "ChildStarted", n, "mail", child_id=f"r.{n}") for n in (1, 2)]
+    lines = drawn(fact(0, "RunStarted"), *started, now=5)
+    assert [line.split()[-1] for line in lines[1:3]] == ["r.1", "r.2"]
+
+
+def test_a_thousand_events_of_one_name_are_one_lane():
+    came = [fact(n, "EventReceived", None, "tick", number=n) for n in range(1000)]
+    lines = drawn(fact(0, "RunStarted"), *came)
+    assert len(lines) == 3
+    assert lines[1].endswith("   1000 came")
+
+
+def test_an_event_ends_the_wait_that_took_it():
+    wait = fact(0, "WaitStarted", 1, "paid", kind="event", names=["paid"], mode="one")
+    lines = drawn(fact(0, "RunStarted"), wait, fact(5, "EventReceived", None, "paid"), now=10)
+    assert lines[1].count("░") == lines[0].count("a") // 2
+    assert len(lines) == 3
+
+
+def test_a_question_says_who_was_asked_and_then_who_answered():
+    asked = fact(1, "InputRequested", 1, "boss", to=["ann", "bob"])
+    assert drawn(fact(0, "RunStarted"), asked, now=9)[1].endswith("   asks ann, bob")
+    answered = fact(5, "InputProvided", 1, "boss", by="ann", payload=True)
+    assert drawn(fact(0, "RunStarted"), asked, answered)[1].endswith("   answered by ann")
+
+
+def test_an_undo_says_what_it_undoes():
+    undo = fact(2, "CompensationFailed", 3, "refund", took=1_000_000, attempt=1, step="charge")
+    lines = drawn(fact(0, "RunStarted"), undo, fact(2, "RunFailed"))
+    assert lines[1].endswith("▓✕   undoes charge")
+
+
+def test_what_happened_to_the_run_itself_has_lanes_of_its_own():
+    lines = drawn(
+        fact(0, "RunStarted"),
+        fact(2, "Paused"),
+        fact(4, "Resumed"),
+        fact(5, "ContinuedAsNew", None, "r", base=0),
+        fact(6, "CancelRequested", reason="no need"),
+        fact(6, "RunCancelled"),
+    )
+    assert [line.split("  ")[0] for line in lines[1:4]] == ["paused", "new generation", "cancel"]
+    assert lines[2].endswith("now generation 2")
+    assert lines[3].endswith("no need")
+
+
+def test_a_new_generation_ends_the_waits_before_it_and_not_the_children():
+    lines = drawn(
+        fact(0, "RunStarted"),
+        fact(0, "TimerStarted", 1, "sleep", due=START),
+        fact(0, "ChildStarted", 2, "mail", child_id="r.2"),
+        fact(5, "ContinuedAsNew", None, "r", base=2),
+        now=10,
+    )
+    assert lines[1].count("░") == lines[2].count("░") // 2
+
+
+def test_a_retry_of_the_whole_run_is_drawn_with_its_pause():
+    lines = drawn(
+        fact(0, "RunStarted"),
+        fact(5, "RunRetried", None, "r", attempt=2, due=START + timedelta(seconds=8)),
+        fact(8, "TimerFired", 1, "retry of the run"),
+        fact(10, "RunCompleted"),
+    )
+    assert len(lines) == 3
+    assert "✕···" in lines[1]
+    assert lines[1].endswith("   now attempt 2")
 
 
 moments = st.floats(0, 1e7)

@@ -134,6 +134,8 @@ class Recording:
     failed: bool = False
     logs: list[str] = field(default_factory=list)
     instance: Instance | None = None
+    inseparable: set[int] = field(default_factory=set)
+    """Lengths of the history at which no commit ends: an event goes with what it led to."""
 
     def commands(self, kind: str) -> list[Told]:
         """All commands of a kind, in the order in which they were asked for."""
@@ -552,6 +554,8 @@ def difference(workflow: Workflow[Any, Any], recording: Recording) -> str | None
     if whole != told:
         return f"replayed: {first_difference(told, whole)}"
     for length in range(1, len(rows)):
+        if length in recording.inseparable:
+            continue
         again = replay(workflow, rows, run_id=recording.run_id, evict_at=length)
         again = without_patches(again)
         if again != told[:length]:

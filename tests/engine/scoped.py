@@ -82,7 +82,12 @@ class Scoped(Driver):
         commands = super().record(event)
         if not self._writing:
             self._writing = True
+            inside = []
             while self.to_write:
+                inside.append(len(self.recording.rows))
+                if isinstance(self.to_write[0], history.Patched):
+                    # Cut before it, the history would say that the code has gone the old way.
+                    self.recording.inseparable.update(inside[1:])
                 super().record(replace(self.to_write.popleft(), at=self.now))  # type: ignore[type-var]
             self._writing = False
         return commands

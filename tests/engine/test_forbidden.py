@@ -221,30 +221,6 @@ def test_as_completed_over_a_set_of_tasks_is_fine():
     assert sorted(result(awaits)) == list("abcdefxyz")
 
 
-@pytest.mark.parametrize(
-    "verb, feature",
-    [
-        ("call", "children"),
-        ("start", "children"),
-        ("saga", "sagas"),
-        ("continue_as_new", "continue_as_new"),
-        ("patched", "patches"),
-        ("set_state", "state of runs"),
-    ],
-)
-def test_a_verb_that_is_not_built_says_so(verb, feature):
-    """What is not there raises `NotImplementedError`, and names itself."""
-
-    @workflow
-    async def uses(ctx: Context, verb: str) -> None:
-        getattr(ctx, verb)("x")
-
-    told = failure(uses, verb)
-    assert told.type == "builtins:NotImplementedError"
-    assert f"ctx.{verb}" in told.message
-    assert feature in told.message
-
-
 def test_a_verb_that_does_not_exist_is_an_attribute_error():
     """A slip of the pen is no missing feature."""
 
@@ -255,7 +231,7 @@ def test_a_verb_that_does_not_exist_is_an_attribute_error():
     assert failure(misspells).type == "builtins:AttributeError"
 
 
-@pytest.mark.parametrize("option", [{"compensate": print}, {"queue": "other"}])
+@pytest.mark.parametrize("option", [{"queue": "other"}])
 def test_a_step_option_that_is_not_built_is_refused_where_it_is_used(option):
     """Never ignored in silence."""
     odd = step(add_one.fn, **option)

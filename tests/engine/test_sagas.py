@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -433,7 +434,6 @@ def test_a_block_is_entered_once():
 
 def test_a_block_may_be_left_elsewhere_than_it_was_entered():
     """As by an `AsyncExitStack` that another task closes."""
-    from contextlib import AsyncExitStack
 
     @workflow
     async def hands_over(ctx: Context) -> list[str]:
@@ -569,7 +569,7 @@ def test_undone_at_every_length_of_the_history():
                 assert undone() == []
                 continue
             assert status_of(recording) == "cancelled"
-            expected = [name for name in acts()]
+            expected = list(acts())
             if "d" in expected and "registered" in undone():
                 expected.insert(expected.index("d") + 1, "registered")
             assert undone() == expected[::-1], (at, seed)

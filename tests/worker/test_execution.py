@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from durable import Context, days, step, workflow
-from durable.clock import SECOND
+from durable.clock import SECOND, to_datetime
 from durable.model import history
 from durable.model.payload import ANY
 from durable.model.rows import Act, Message
@@ -106,13 +106,19 @@ async def napper(ctx: Context) -> str:
     return "awake"
 
 
+def said(host: Host, seconds: int) -> str:
+    """The time in so many seconds, as a list of runs shows it."""
+    return f"{to_datetime(host.now() + seconds * SECOND):%Y-%m-%d %H:%M:%S} UTC"
+
+
 async def test_a_long_sleep_parks_and_says_for_what(host: Host) -> None:
     """A run that parks says in its history what it sleeps for, and when it is due."""
     execution = begin(host, sleeper)
     commit = execution.next_commit()
     assert types(commit) == ["TimerStarted"]
     assert commit is not None
-    assert (commit.act, commit.status, commit.waiting_for) == (Act.PARK, "waiting", "sleep")
+    assert (commit.act, commit.status) == (Act.PARK, "waiting")
+    assert commit.waiting_for == f"sleep until {said(host, 60)}"
     assert commit.wake_at == host.now() + 60 * SECOND
 
 
@@ -189,7 +195,7 @@ async def test_a_long_back_off_parks_the_run_and_holds_no_slot(host: Host) -> No
     assert types(apply(execution)) == ["StepFailed"]
     commit = execution.next_commit()
     assert commit is not None
-    assert (commit.act, commit.waiting_for) == (Act.PARK, "retry of flaky")
+    assert (commit.act, commit.waiting_for) == (Act.PARK, f"retry of flaky at {said(host, 3600)}")
     assert commit.wake_at == host.now() + 3600 * SECOND
     assert not execution.busy
     execution.in_flight = None

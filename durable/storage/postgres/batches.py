@@ -50,7 +50,7 @@ def append_arrays(batch: Sequence[Commit]) -> list[Packed]:
     return [*_guards(batch), *_events(batch)]
 
 
-def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed | str | None]:
+def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed]:
     """Of the full statement."""
     statuses = [None if c.status in _UNDER_HOLD else c.status for c in batch]
     return [
@@ -61,18 +61,31 @@ def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed | str | 
         texts(statuses),
         texts([c.blocked_by for c in batch]),
         texts([c.waiting_for if c.act is Act.PARK else None for c in batch]),
-        _first_seqs(batch),
         *_events(batch),
         *_messages(batch),
         *_children(batch, lanes),
-        *_waits(batch),
     ]
 
 
-def _first_seqs(batch: Sequence[Commit]) -> Packed:
-    """Empty in all but few batches: the statement takes missing ones for null."""
-    found = [c.first_seq for c in batch]
-    return optional_int8s(found if any(found) else ())
+def brings_more(batch: Sequence[Commit]) -> bool:
+    """Whether a batch needs `commit_more`: waits, generations, messages to ids."""
+    return any(
+        c.waits
+        or c.ended_waits
+        or c.first_seq is not None
+        or (c.messages and any(isinstance(m.to, str) for m in c.messages))
+        for c in batch
+    )
+
+
+def more_arrays(batch: Sequence[Commit]) -> list[Packed | str | None]:
+    """What `commit_more` takes after the parameters of the full statement."""
+    ids = [m.to if isinstance(m.to, str) else None for c in batch for m in c.messages]
+    return [
+        optional_int8s([c.first_seq for c in batch]),
+        long_texts(ids if any(ids) else ()),
+        *_waits(batch),
+    ]
 
 
 def _guards(batch: Sequence[Commit]) -> list[Packed]:
@@ -101,11 +114,9 @@ def _events(batch: Sequence[Commit]) -> list[Packed]:
 
 def _messages(batch: Sequence[Commit]) -> list[Packed]:
     sent = [(c.key, m) for c in batch for m in c.messages]
-    ids = [m.to if isinstance(m.to, str) else None for _, m in sent]
     return [
         int8s([key for key, _ in sent]),
         optional_int8s([None if isinstance(m.to, str) else m.to for _, m in sent]),
-        long_texts(ids if any(ids) else ()),
         texts([m.name for _, m in sent]),
         byteas([m.data for _, m in sent]),
     ]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
 from durable.model.rows import Code, Commit, Committed
 from durable.storage.postgres import failures
 from durable.storage.postgres.arrays import int8s
-from durable.storage.postgres.batches import append_arrays, commit_arrays, is_plain, lanes_of
+from durable.storage.postgres.batches import (
+    append_arrays,
+    brings_more,
+    commit_arrays,
+    is_plain,
+    lanes_of,
+    more_arrays,
+)
 from durable.storage.postgres.database import Database
 from durable.storage.postgres.link import Link
 
@@ -71,8 +78,12 @@ class Commits(Database):
                 Committed(commit.key, _CODES[code], seq, head)
                 for commit, (code, seq, head) in zip(batch, rows, strict=True)
             ]
-        arrays = commit_arrays(batch, self._lanes)
-        rows = await link.try_once(self._sql.commit, [worker, self._now(), wait, *arrays])
+        parameters: list[Any] = [worker, self._now(), wait, *commit_arrays(batch, self._lanes)]
+        if brings_more(batch):
+            parameters += more_arrays(batch)
+            rows = await link.try_once(self._sql.commit_more, parameters)
+        else:
+            rows = await link.try_once(self._sql.commit, parameters)
         return [
             Committed(commit.key, _CODES[code], seq, head, children or ())
             for commit, (code, seq, head, children) in zip(batch, rows, strict=True)

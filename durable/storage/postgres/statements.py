@@ -102,7 +102,8 @@ class Statements:
                 where i.run_key = u.key and i.n > u.consumed order by i.n) i
          order by 1, 2"""
     append: str = "select * from {schema}.append({14})"
-    commit: str = "select * from {schema}.commit({44})"
+    commit: str = "select * from {schema}.commit({38})"
+    commit_more: str = "select * from {schema}.commit_more({44})"
     probe: str = """
         select k.key, r.seq, r.inbox_head, r.owner = w.id and r.epoch = k.epoch
           from (select id from {schema}.workers where id = %b) w

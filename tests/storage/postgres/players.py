@@ -105,6 +105,9 @@ class Player:
 
     def commit(self, worker: int, *batch: Commit, wait: bool = False) -> list[int]:
         parameters = [worker, None, wait, *batches.commit_arrays(batch, self.lanes)]
+        if batches.brings_more(batch):
+            parameters += batches.more_arrays(batch)
+            return [row[0] for row in self(self.texts.commit_more, parameters)]
         return [row[0] for row in self(self.texts.commit, parameters)]
 
     def claim(self, worker: int, limit: int = 10) -> list[int]:

@@ -1,0 +1,137 @@
+"""Sending: in batches that keep their order, once whatever is lost; asking: one query for all who wait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from durable import Client, Context, Request, RunNotFound, workflow
+from durable_testing.faults import COMMIT_THEN_ERROR, ERROR_BEFORE, FaultyStorage, Gate, Hold
+from tests.worker.world import World, world_with
+
+ADD = Request("add", int, int)
+
+
+@workflow
+async def collects(ctx: Context, many: int) -> list[int]:
+    return [await ctx.wait_for_event("n", int) for _ in range(many)]
+
+
+@workflow
+async def follows(ctx: Context, many: int) -> list[int]:
+    return [await ctx.wait_for_event("n", int, key="k") for _ in range(many)]
+
+
+@workflow
+async def asks(ctx: Context) -> str:
+    words = await ctx.wait_for_text("q")
+    return f"{words} {await ctx.wait_for_event('n', int, timeout=0, default='nothing else')}"
+
+
+@workflow
+async def serves(ctx: Context, many: int) -> None:
+    requests = [await ctx.wait_for_request(ADD) for _ in range(many)]
+    for request in requests:
+        request.reply(request.payload + 1)
+
+
+@pytest.fixture
+async def client() -> Any:
+    async with Client("sqlite://") as client:
+        client.storage = FaultyStorage(client.storage)
+        client._post._store = client.storage
+        yield client
+
+
+async def test_sends_that_come_during_a_send_go_out_together_and_in_order(client: Any) -> None:
+    """Concurrent sends from one process are batched like starts; the order per run is kept."""
+    handles = await client.start_many(collects, [25, 25])
+    gate = Gate()
+    client.storage._fault_of = lambda op: (
+        Hold(gate) if (op.verb, op.nth) == ("deliver", 1) else None
+    )
+    sends = [asyncio.create_task(handles[n % 2].send_event("n", n)) for n in range(50)]
+    async with asyncio.timeout(5):
+        await gate.reached.wait()
+        await asyncio.sleep(0)
+        gate.release()
+        await asyncio.gather(*sends)
+    assert client.storage.calls["deliver"] <= 2
+    keys = [(await client.storage.run(handle.id)).key for handle in handles]
+    for offset, key in enumerate(keys):
+        told = [int(m.data[1]) for m in await client.storage.inbox([(key, 0)])]
+        assert told == list(range(offset, 50, 2))
+
+
+async def test_the_error_of_one_send_is_not_that_of_its_neighbours(client: Any) -> None:
+    """Those of the same batch arrive."""
+    handle = await client.start(collects, 2)
+    sends = [handle.send_event("n", 1), client.send_event("no", "n"), handle.send_event("n", 2)]
+    first, wrong, last = await asyncio.gather(*sends, return_exceptions=True)
+    assert first is last is None
+    assert isinstance(wrong, RunNotFound)
+
+
+@pytest.mark.parametrize("fault", [ERROR_BEFORE, COMMIT_THEN_ERROR])
+async def test_a_send_whose_answer_was_lost_sends_once(fault: Any) -> None:
+    """Every send gets an idempotency key of its own: lost answer and retry are one event."""
+    async with world_with(collects) as (world, process):
+        plan = [("deliver", 1, fault), ("deliver", 2, fault)]
+        outside = await world.process(plan=plan)
+        handle = await world.run(process.client.start(collects, 2))
+        for n in (1, 2):
+            await world.run(outside.client.send_event(handle.id, "n", n))
+        assert await world.result(handle) == [1, 2]
+
+
+@pytest.mark.parametrize("fault", [ERROR_BEFORE, COMMIT_THEN_ERROR])
+async def test_a_publication_whose_answer_was_lost_is_published_once(fault: Any) -> None:
+    """The same for what is published."""
+    async with world_with(follows) as (world, process):
+        plan = [("publish", 1, fault), ("publish", 2, fault)]
+        outside = await world.process(plan=plan)
+        handle = await world.run(process.client.start(follows, 2))
+        for n in (1, 2):
+            await world.run(outside.client.publish("n", n, key="k"))
+        assert await world.result(handle) == [1, 2]
+
+
+@pytest.mark.parametrize("fault", [ERROR_BEFORE, COMMIT_THEN_ERROR])
+async def test_an_answer_whose_own_answer_was_lost_is_still_this_one(fault: Any) -> None:
+    """A token tells a lost answer that is given again from somebody else's."""
+    async with world_with(asks) as (world, process):
+        outside = await world.process(plan=[("answer", 1, fault)])
+        handle = await world.run(process.client.start(asks))
+        await world.run(outside.client.provide_input(handle.id, "q", "x", by="ann", wait=20))
+        assert await world.result(handle) == "x nothing else"
+        page = await world.run(_page(process.client, handle.id))
+        assert [e.data["by"] for e in page if e.type == "InputProvided"] == ["ann"]
+
+
+async def _page(client: Client, run_id: str) -> Any:
+    return await client.history(run_id)
+
+
+async def test_all_who_ask_share_one_query_per_tick() -> None:
+    """One query per tick for all waiters of the process, as for results."""
+    async with World() as world:
+        outside = await world.process()
+        process = await world.process(serves)
+        handle = await world.run(process.client.start(serves, 30))
+        asked = [outside.client.request(handle.id, ADD, n, timeout=None) for n in range(30)]
+        assert await world.run(asyncio.gather(*asked)) == list(range(1, 31))
+        assert outside.storage.calls["replies"] <= 10
+
+
+async def test_closing_a_client_ends_the_waits_for_answers() -> None:
+    """Whoever still waits is cancelled."""
+    async with Client("sqlite://") as client:
+        handle = await client.start(serves, 1)
+        asking = asyncio.create_task(handle.request(ADD, 1, timeout=None))
+        async with asyncio.timeout(5):
+            while client._replies.poll is None:
+                await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
