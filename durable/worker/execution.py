@@ -420,7 +420,7 @@ class Execution:
             self._stop_steps()
             self.record(_generation_event(command, self.workflow.name, self.at()))
             return
-        if self._ends or self.closed:
+        if self._ends:
             return
         self._ends = True
         self._read_before_the_end()
@@ -429,7 +429,7 @@ class Execution:
             self._finish(command)
 
     def _read_before_the_end(self) -> None:
-        while self._events or any(is_control(message.name) for message in self._unread):
+        while not self.closed and (self._events or self._must_read):
             event = self._events.popleft() if self._events else self._read()
             if event is not None:
                 self._record_next(event)
@@ -440,6 +440,11 @@ class Execution:
         self.final = encode_event(self.length + 1, event)
         self.pending.append(self.final)
         self._report(self.final)
+
+    @property
+    def _must_read(self) -> bool:
+        """There is something unread that the database wants read before the end."""
+        return any(is_control(message.name) for message in self._unread)
 
     def _report(self, final: EventRow) -> None:
         """Tell the parent, and whoever else waits, with the transaction that ends the run."""

@@ -242,7 +242,7 @@ async def pass_a_second(client: Client) -> None:
 
 
 async def never_driven(client: Client) -> Any:
-    await client.start(works, 1, id="a", delay=60)
+    await client.start(works, 1, id="a", delay=8)
     await cancel(client)
     return await outcome(client, works)
 
