@@ -69,9 +69,10 @@ async def happen(url: str) -> None:
         await (await client.start(many, id="many")).result(timeout=60)
         await client.start(waits, id="waits")
         await until_waiting(client, "waits", "event paid")
-        await client.pause("waits")
-        await client.resume("waits")
-        await until_waiting(client, "waits", "event paid")
+        await client.start(waits, id="held")
+        await until_waiting(client, "held", "event paid")
+        await client.pause("held")
+        await client.resume("held")
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +131,13 @@ def test_a_list_says_what_runs_wait_for_and_until_when(durable, told):
     assert "event paid under key o-1" in line
 
 
-def test_a_waiting_run_says_it_line_by_line_and_shows_its_pause(durable, told):
+def test_a_waiting_run_says_it_line_by_line(durable, told):
     out = durable("inspect", "waits", "--url", told).out
     assert "  waits    event paid under key o-1\n" in out
     assert "  asked    boss: ann: Shall we?\n" in out
-    assert "nothing new begins" in durable("history", "waits", "--url", told).out
+
+
+def test_a_pause_stands_in_the_history_and_in_the_picture(durable, told):
+    assert "nothing new begins" in durable("history", "held", "--url", told).out
+    lines = durable("inspect", "held", "--url", told).out.splitlines()
+    assert any(line.startswith("  paused ") for line in lines)
