@@ -23,7 +23,7 @@ CAMPAIGN = $(PY) -m tests.campaigns.$(1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lint types layers typing bench \
-        crash crash-kill crash-stop crash-server crash-points stress start-race replay-campaign build clean
+        crash crash-kill crash-stop crash-server crash-points stress start-race faulty-runs replay-campaign build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -104,6 +104,9 @@ stress: $(STAMP) $(SERVER) ## the protocol between workers and database under co
 
 start-race: $(STAMP) $(SERVER) ## sixteen processes open an empty database at once
 	$(call CAMPAIGN,start_race)
+
+faulty-runs: $(STAMP) ## random programs on two workers, with faults at random operations
+	$(call CAMPAIGN,faulty_runs)
 
 replay-campaign: $(STAMP) ## random programs, replayed in other processes
 	$(call CAMPAIGN,replay_programs)

@@ -326,7 +326,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self._in_order is None or self._in_order[0] is not asker:
             coroutines = in_their_order(asker)
             tasks: dict[int, asyncio.Task[Any]] = {
-                id(item): self.make_task(WorkflowTask, item) for item in coroutines
+                id(item): self.make_task(_TASK, item) for item in coroutines
             }
             self._in_order = asker, tasks
         task = self._in_order[1].pop(id(coro))

@@ -62,6 +62,7 @@ MAX_HISTORY = 50_000
 WARN_HISTORY = 10_000
 _ENDINGS = (CompleteRun, FailRun, CancelRun, ContinueRun)
 _GENERATIONS = (history.ContinuedAsNew, history.RunRetried)
+_WAITS = (history.WaitStarted, history.InputRequested)
 _STEP_EVENTS = frozenset(
     {
         history.StepCompleted,
@@ -234,7 +235,7 @@ class Execution:
         if kind in _STEP_EVENTS:
             self._retries.pop(event.cmd, None)  # type: ignore[union-attr]
         elif isinstance(event, _GENERATIONS):
-            self._new_generation()
+            self._new_generation(self.instance.patches)
         elif isinstance(event, history.RunStarted) and event.deadline is not None:
             self.under_way.times.deadline = event.deadline
         note = REPLAYED.get(kind)
@@ -329,7 +330,7 @@ class Execution:
         if note is not None:
             note(self.under_way, event, self.length)
             if isinstance(event, _GENERATIONS):
-                self._new_generation()
+                self._new_generation(frozenset())
         try:
             commands = self.instance.apply(event)
         except Exception as error:
@@ -340,6 +341,12 @@ class Execution:
                 self._take(command, seq)
         if self.instance.length >= WARN_HISTORY:
             self._check_length()
+
+    def withdraw(self, cmd: int) -> None:
+        """A wait has ended before its event was recorded: it was never there."""
+        self._events = deque(
+            event for event in self._events if not (isinstance(event, _WAITS) and event.cmd == cmd)
+        )
 
     def at(self) -> int:
         """The time of an event that happens now; it never goes back within a run."""
@@ -445,13 +452,13 @@ class Execution:
             name = child_message(int(cmd), final.type)
             self.under_way.outbox.add(final.seq, OutMessage(int(key), name, final.data))
 
-    def _new_generation(self) -> None:
-        """Nothing of the generation before goes on."""
+    def _new_generation(self, patches: frozenset[str]) -> None:
+        """Nothing of the generation before goes on; `patches` are those that its own history has taken."""
         self.under_way.clear()
         self.under_way.compensating = False
         self._retries.clear()
         self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
-        patches, live = self.instance.patches, self.instance.live
+        live = self.instance.live
         self.instance.discard()
         self.instance = Instance(self.workflow, self.id)
         self.instance.patches, self.instance.live = patches, live

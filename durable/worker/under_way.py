@@ -61,6 +61,7 @@ class Host(Protocol):
     def at(self) -> int: ...
     def arm(self, due: int) -> None: ...
     def record(self, event: history.Event) -> None: ...
+    def withdraw(self, cmd: int) -> None: ...
     def hold(self, effect: Effect, seq: int) -> None: ...
 
 
@@ -157,6 +158,8 @@ class UnderWay:
             self.times.add(command)
         if isinstance(command, CancelTimer | EndWait | EndChildWait):
             self.times.drop(command.cmd)
+            if isinstance(command, EndWait):
+                self.unrecorded.pop(command.cmd, None)
         elif isinstance(command, StartChild):
             self.children[command.cmd] = command
             self.unrecorded[command.cmd] = command
@@ -193,8 +196,13 @@ class UnderWay:
         self._record(command)
 
     def ended(self, command: CancelTimer | EndWait | EndChildWait, seq: int) -> None:
-        if self.times.drop(command.cmd) and isinstance(command, EndWait):
+        listed = self.times.drop(command.cmd)
+        if not isinstance(command, EndWait):
+            return
+        if listed:
             self.outbox.add(seq, EndedWait(command.cmd))
+        else:
+            self._host.withdraw(command.cmd)
 
     def cancel_child(self, command: CancelChild, seq: int) -> None:
         if self._cancel_later(command):

@@ -90,7 +90,7 @@ create index runs_ready on {schema}.runs (lane, priority desc, ready_at)
     where owner is null and ready_at is not null and hold = 0;
 create index runs_owned on {schema}.runs (owner, ready_at) where owner is not null;
 create index runs_blocked on {schema}.runs (lane) where hold = 2;
-create index runs_parent on {schema}.runs (parent_key, parent_cmd) where parent_key is not null;
+create index runs_parent on {schema}.runs (parent_key) where parent_key is not null;
 
 create table {schema}.history (
     run_key  bigint not null,
@@ -103,8 +103,9 @@ create table {schema}.history (
     primary key (run_key, seq) with (fillfactor = 100)
 );
 -- Three rare types that are looked for by what they say: followers (53) and published state (60) by
--- name, answers to requests (43) by the request's number. A plain step is in neither index.
-create index history_named on {schema}.history (run_key, type, name, seq) where type in (53, 60);
+-- name, answers to requests (43) by the request's number. A plain step is in neither index: its type is
+-- smaller, which the first comparison shows.
+create index history_named on {schema}.history (run_key, type, name, seq) where type >= 53 and type <= 60;
 create index history_replies on {schema}.history (run_key, cmd) where type = 43;
 
 create table {schema}.inbox (

@@ -118,7 +118,7 @@ begin
           -- Whoever follows a run, or cancels it, must be heard before it ends.
           from unnest(m_from, m_to, m_name, m_data) with ordinality as m(src, dst, name, data, ord)),
     locked as materialized (
-        select r.key, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status
+        select r.key, r.has_waits, r.owner, r.epoch, r.seq, r.inbox_head, r.control_head, r.status
           from {schema}.runs r
          where r.key = any(v_keys) order by r.key for no key update of r skip locked),
     -- Runs of which a target is locked by somebody else; a target that does not exist is no obstacle.
@@ -164,7 +164,7 @@ begin
                                else c.wake end
           from change c
          where r.key = c.key and r.key = any(v_keys)
-        returning r.key, r.inbox_head, c.mine, c.cnt, c.act = 2 and r.has_waits as over),
+        returning r.key, r.inbox_head, c.mine, c.cnt),
     born as materialized (
         select distinct on (c.id) c.* from unnest(c_parent, c_cmd, c_id, c_lane, c_priority, c_not_before,
                                                   c_deadline, c_tags, c_abandoned, c_at, c_type, c_name,
@@ -194,10 +194,10 @@ begin
         select m.dst, d.inbox_head - d.cnt + m.nth, m.name, m.data
           from mail m join done d on d.key = m.dst where d.cnt > 0),
     over as (
-        delete from {schema}.waits w using done d
-         where w.run_key = any(p_key) and w.run_key = d.key and d.over
+        delete from {schema}.waits w using ok join locked l on l.key = ok.key
+         where w.run_key = any(p_key) and w.run_key = ok.key and ok.act = 2 and l.has_waits
            -- Decided once: without it every end would probe the index.
-           and exists (select 1 from done x where x.over)),
+           and exists (select 1 from locked x where x.has_waits)),
     eaten as (
         delete from {schema}.inbox i using ok
          where i.run_key = any(p_key) and i.run_key = ok.key and i.n <= ok.consumed

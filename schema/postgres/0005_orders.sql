@@ -258,16 +258,22 @@ declare
     v_now timestamptz := coalesce(p_now, clock_timestamp());
     v_key bigint := {schema}.lock_run(p_id);
     v_run {schema}.runs;
+    v_unread boolean;
 begin
     select * into v_run from {schema}.runs r where r.key = v_key;
     if not found then
         return null;
     elsif v_run.finished_at is not null or v_run.hold = 2 then
         return {schema}.shown_status(v_run.status, v_run.hold);
-    elsif v_run.hold = 0 then
-        if v_run.owner is not null or exists (
-            select 1 from {schema}.inbox i
-             where i.run_key = v_run.key and i.n > v_run.consumed and i.name = '~pause') then
+    end if;
+    v_unread := exists (
+        select 1 from {schema}.inbox i
+         where i.run_key = v_run.key and i.n > v_run.consumed and i.name = '~pause');
+    if v_run.hold = 0 then
+        if v_run.owner is not null or v_unread or (
+            select h.type = 91 from {schema}.history h
+             where h.run_key = v_run.key and h.type in (91, 92)
+             order by h.seq desc limit 1) then
             perform {schema}.tell(v_now, v_run.key, '~resume', h_data);
         end if;
         return v_run.status;
@@ -277,6 +283,9 @@ begin
      where r.key = v_run.key;
     insert into {schema}.history (run_key, seq, at, type, name, data)
     values (v_run.key, v_run.seq + 1, h_at, h_type, h_name, h_data);
+    if v_unread then
+        perform {schema}.tell(v_now, v_run.key, '~resume', h_data);
+    end if;
     return v_run.status;
 end $fn$;
 

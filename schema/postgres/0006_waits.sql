@@ -23,6 +23,7 @@ create table {schema}.waits (
     answered_at  timestamptz,                         -- an input: when it was answered; not read by the run yet
     cmd          integer not null,
     kind         smallint not null,                   -- 1 event, 2 input, 3 request
+    subscribed   boolean not null default false,      -- what was kept for it has been handed out
     key          text collate "C",                    -- correlation key
     names        text[] not null,
     recipients   text[] not null,                     -- of whom an input is asked
@@ -197,11 +198,18 @@ begin
     if v_runs is not null then
         perform 1 from {schema}.runs r where r.key = any(v_runs) order by r.key for no key update;
         -- Who waits is certain now: those who have ended their wait meanwhile get nothing.
+        -- A wait that has not had what was kept before it gets that first: nothing overtakes.
         select array_agg(x.n), array_agg(x.run_key) into v_to_n, v_to from (
             select distinct p.n, w.run_key
-              from {schema}.publications p join {schema}.waits w on w.key = p.key and p.name = any(w.names)
-             where p.n = any(v_new) and w.key = any(p_key) and w.run_key = any(v_runs)) x;
+              from {schema}.waits w join {schema}.publications p on p.key = w.key and p.name = any(w.names)
+             where w.key = any(p_key) and w.run_key = any(v_runs) and p.key = any(p_key)
+               and (p.n = any(v_new)
+                    or (not w.subscribed and p.until >= v_now
+                        and (p.key, p.name) in (select * from unnest(p_key, p_name))))) x;
         perform {schema}.hand_out(v_now, v_to_n, v_to);
+        update {schema}.waits w set subscribed = true
+         where w.run_key = any(v_runs) and w.key = any(p_key) and not w.subscribed
+           and cardinality(w.names) = 1 and (w.key, w.names[1]) in (select * from unnest(p_key, p_name));
     end if;
     return query
     select p.reached from unnest(v_n) with ordinality as a(n, ord)
@@ -231,5 +239,9 @@ begin
         perform 1 from {schema}.runs r where r.key = any(v_to) order by r.key for no key update;
         perform {schema}.hand_out(v_now, v_n, v_to);
     end if;
+    update {schema}.waits w set subscribed = true
+     where w.run_key = any(p_run) and w.key = any(p_key) and not w.subscribed
+       and not exists (select 1 from unnest(w.names) as wanted(name)
+                        where (w.run_key, w.key, wanted.name) not in (select * from unnest(p_run, p_key, p_name)));
     perform {schema}.leave(p_key, p_name);
 end $fn$;

@@ -20,6 +20,7 @@ CREATE TABLE [waits] (
     seq         INTEGER NOT NULL,                   -- the history event that says all of it
     answered_by TEXT,
     answered_at INTEGER,                            -- an input: when it was answered; not read by the run yet
+    subscribed  INTEGER NOT NULL DEFAULT 0,         -- what was kept for it has been handed out
     UNIQUE (run_key, cmd)
 ) STRICT;
 CREATE INDEX [waits_key] ON [waits] (key) WHERE key IS NOT NULL;

@@ -192,12 +192,12 @@ async def _check(world: World, scenario: Scenario, *, crashed: bool) -> None:
     }
     _check_runs(rows, scenario)
     for row in rows:
-        _check_messages(histories[row.key], row.id)
+        check_messages(histories[row.key], row.id)
     for run_id, names in scenario.events.items():
         (row,) = [row for row in rows if row.id == run_id]
         found = [type(e).__name__ for e in histories[row.key] if type(e).code in FROM_INBOX]
         assert found == list(names), found
-    _check_children(rows, histories)
+    check_children(rows, histories)
     assert not await world.database.inner.waits(WaitFilter(_KINDS)), "waits of runs that ended"
     if not scenario.many_attempts:
         ids = {str(row.key): row.id for row in rows}
@@ -220,7 +220,7 @@ def _check_runs(rows: Sequence[RunRow], scenario: Scenario) -> None:
     assert all(row.finished_at is not None for row in rows)
 
 
-def _check_messages(events: Sequence[history.Event], run_id: str) -> None:
+def check_messages(events: Sequence[history.Event], run_id: str) -> None:
     """Each message entered the history once, in the order of the inbox; each send was reported once."""
     numbers = [e.number for e in events if type(e).code in FROM_INBOX]  # type: ignore[union-attr]
     numbers = [number for number in numbers if number]  # 0: held or resumed while nobody owned it
@@ -233,7 +233,7 @@ def _check_messages(events: Sequence[history.Event], run_id: str) -> None:
     assert len(children) == len(set(children)), (run_id, children)
 
 
-def _check_children(rows: Sequence[RunRow], histories: Mapping[int, Sequence[Any]]) -> None:
+def check_children(rows: Sequence[RunRow], histories: Mapping[int, Sequence[Any]]) -> None:
     """A child exists if and only if its start is in its parent's history."""
     started: dict[tuple[int, int], str] = {}
     refused: set[tuple[int, int]] = set()

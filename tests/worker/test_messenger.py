@@ -159,7 +159,7 @@ async def test_order_is_kept_when_the_database_comes_back(room: Room) -> None:
     assert [event.cmd for event in run.events] == [1, 2]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("known", "refused"), [(True, "ended"), (False, "unknown")])
+@pytest.mark.parametrize("known, refused", [(True, "ended"), (False, "unknown")])
 async def test_a_send_to_nobody_comes_back(room: Room, known: bool, refused: str) -> None:
     """An event to a run that has ended, or that nobody knows, comes back as an error."""
     room.store.known["b"] = known

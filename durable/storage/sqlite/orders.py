@@ -37,6 +37,9 @@ _HOLD: Final = f"UPDATE [runs] SET hold = {HOLD_PAUSED}, seq = seq + 1 WHERE key
 _RELEASE: Final = f"""
 UPDATE [runs] SET hold = 0, seq = seq + 1, ready_at = {READY_BY_MESSAGE} WHERE key = :key"""
 _STATUS: Final = f"SELECT {STATUS} FROM [runs] r WHERE key = ?"
+_PAUSES: Final = f"""
+SELECT type = {CODES["Paused"]} FROM [history]
+WHERE run_key = ? AND type IN ({CODES["Paused"]}, {CODES["Resumed"]}) ORDER BY seq DESC LIMIT 1"""
 _UNREAD: Final = "SELECT 1 FROM [inbox] WHERE run_key = ? AND n > ? AND name = ?"
 _UNBLOCK: Final = f"""
 UPDATE [runs]
@@ -102,13 +105,16 @@ def resume(database: Database, now: int, run_id: str, event: EventRow) -> RunSta
     key, status, finished_at, hold, owner, seq, consumed, *_ = found
     if finished_at is not None or hold == HOLD_BLOCKED:
         return cast("RunStatus", status)
+    unread = database.one(_UNREAD, (key, consumed, PAUSE)) is not None
     if not hold:
         # It goes on already, and may have read a `~pause`, or will read one.
-        if owner is not None or database.one(_UNREAD, (key, consumed, PAUSE)):
+        if owner is not None or unread or database.one(_PAUSES, (key,)) == (1,):
             post(database, now, [Post(key, RESUME, event.data)])
         return cast("RunStatus", status)
     database.execute(_RELEASE, {"now": now, "key": key})
     insert_history(database, ((key, seq + 1, event),))
+    if unread:
+        post(database, now, [Post(key, RESUME, event.data)])
     ((status,),) = database.fetch(_STATUS, (key,))
     return cast("RunStatus", status)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -16,8 +17,10 @@ SELECT n FROM [publications] WHERE key = ? AND name = ? AND idem = ? AND until >
 _KEEP: Final = """
 INSERT INTO [publications] (name, key, data, until, idem) VALUES (?, ?, ?, ?, ?) RETURNING n"""
 _WAITING: Final = """
-SELECT DISTINCT run_key FROM [waits] w
-WHERE key = ? AND EXISTS (SELECT 1 FROM json_each(w.names) x WHERE x.value = ?) ORDER BY run_key"""
+SELECT run_key, min(subscribed) FROM [waits] w
+WHERE key = ? AND EXISTS (SELECT 1 FROM json_each(w.names) x WHERE x.value = ?)
+GROUP BY run_key ORDER BY run_key"""
+_SUBSCRIBED: Final = "UPDATE [waits] SET subscribed = 1 WHERE run_key = ? AND key = ? AND names = ?"
 _KEPT: Final = """
 SELECT n, name, key, data FROM [publications]
 WHERE key = ? AND name = ? AND until >= ? ORDER BY n"""
@@ -58,8 +61,14 @@ def _keep(database: Database, now: int, publication: Publication) -> int:
     data, until = publication.data, publication.until
     row = (publication.name, publication.key, data, until, idempotency_key)
     ((n,),) = database.fetch(_KEEP, row)
-    kept = (n, publication.name, publication.key, data)
-    _hand_out(database, now, ((run, kept) for (run,) in database.fetch(_WAITING, topic)))
+    new: _Kept = (n, publication.name, publication.key, data)
+    pairs: list[tuple[int, _Kept]] = []
+    for run, subscribed in database.fetch(_WAITING, topic):
+        # A wait that has not had what was kept before it gets that first: nothing overtakes.
+        kept = [new] if subscribed else database.fetch(_KEPT, (*topic, now))
+        pairs += [(run, one) for one in kept]
+        database.execute(_SUBSCRIBED, (run, publication.key, json.dumps([publication.name])))
+    _hand_out(database, now, pairs)
     return int(n)
 
 
@@ -72,6 +81,9 @@ def subscribe(database: Database, now: int, subscriptions: Sequence[Subscription
         for kept in database.fetch(_KEPT, (subscription.key, name, now))
     }
     _hand_out(database, now, sorted(pairs))
+    for subscription in subscriptions:
+        names = json.dumps(list(subscription.names))
+        database.execute(_SUBSCRIBED, (subscription.run, subscription.key, names))
 
 
 def _hand_out(database: Database, now: int, pairs: Iterable[tuple[int, _Kept]]) -> None:

@@ -178,6 +178,8 @@ class FullMachine(StoreMachine):
                 run.append(1, "Resumed")
                 run.hold = 0
                 run.wake(self.now())
+                if PAUSE in run.unread:
+                    run.receive(RESUME, self.now())
             elif run.owner is not None or PAUSE in run.unread:
                 run.receive(RESUME, self.now())
         assert status == (run and run.shown)

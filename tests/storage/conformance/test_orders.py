@@ -227,6 +227,29 @@ async def test_a_pause_that_nobody_has_obeyed_yet_can_be_answered(world: World):
     assert await world.mail(claim.key) == [(1, PAUSE), (2, RESUME)]
 
 
+async def test_a_pause_that_is_in_the_history_and_not_obeyed_yet_can_be_answered(world: World):
+    """Its owner had read it, and was lost before it let go of the run."""
+    worker = await world.worker()
+    claim = await world.claimed(worker, "r")
+    await world.store.pause("r", PAUSED)
+    read = replace(PAUSED, seq=2)
+    await world.store.commit(worker, [Commit(claim.key, claim.epoch, 1, [read], 1)])
+    await world.store.unregister(worker)
+    assert await world.store.resume("r", RESUMED) in {"waiting", "pending", "running"}
+    assert (2, RESUME) in await world.mail(claim.key)
+
+
+async def test_a_pause_behind_a_hold_is_answered_too(world: World):
+    """It was asked for twice: of an owner that was lost, and then at once."""
+    worker = await world.worker()
+    claim = await world.claimed(worker, "r")
+    await world.store.pause("r", PAUSED)
+    await world.park(worker, claim)
+    assert await world.store.pause("r", PAUSED) == "paused"
+    assert await world.store.resume("r", RESUMED) == "waiting"
+    assert await world.mail(claim.key) == [(1, PAUSE), (2, RESUME)]
+
+
 async def test_resume_of_a_run_that_goes_on_by_itself_does_nothing(world: World):
     worker = await world.worker()
     claim = await world.claimed(worker, "r")

@@ -180,7 +180,7 @@ def test_a_finish_is_put_off_by_a_control_message_under_way_and_then_refused(pla
     owner.background(owner.commit, worker, finish(keys[0]), wait=True)
     assert owner.waiting
     sender("commit")
-    assert owner.answer() == [Code.BUSY]
+    assert owner.answer() == [Code.UNSEEN]
     assert owner.run(keys[0], "seq", "status") == (1, "running")
     assert owner.commit(worker, finish(keys[0], consumed=1)) == [Code.APPLIED]
 

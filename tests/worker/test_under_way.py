@@ -1,0 +1,231 @@
+"""What a run has under way besides steps: waits, children, patches, and the rows that go with their events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from durable import Context, workflow
+from durable.model.messages import CANCEL, PAUSE
+from durable.model.rows import Act, Commit, Message
+from durable.worker.effects import CancelRestarted, Follow, LookForChildren, RestartChild, Subscribe
+from durable.worker.execution import Execution
+from tests.worker.one_run import Host, apply, begin, cancel, event, types
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.close()
+
+
+def names(host: Host) -> list[str]:
+    return [type(effect).__name__ for effect in host.effects]
+
+
+def rows(execution: Execution) -> list[Any]:
+    """The history that an execution has written and a later one reads."""
+    commit = execution.next_commit()
+    assert commit is not None
+    return list(commit.events)
+
+
+def carried_out(execution: Execution, host: Host) -> None:
+    effect = host.effects.pop(0)
+    execution.carried_out(effect)
+
+
+@workflow
+async def child(ctx: Context) -> int:
+    return 1
+
+
+@workflow
+async def asks_in_vain(ctx: Context) -> int:
+    await ctx.race(asked=ctx.wait_for_input("q", int), other=quick(ctx))
+    await ctx.sleep(100)
+    return 1
+
+
+async def quick(ctx: Context) -> None:
+    """Ends at once."""
+
+
+@workflow
+async def keyed(ctx: Context) -> int:
+    return await ctx.wait_for_event("paid", key="k")
+
+
+@workflow
+async def calls(ctx: Context) -> int:
+    return await ctx.call(child, id="kid")
+
+
+@workflow
+async def joins(ctx: Context) -> int:
+    return await ctx.call(child, id="kid", on_conflict="return_existing")
+
+
+@workflow
+async def restarts_and_ends(ctx: Context) -> int:
+    await ctx.start(child, id="kid", on_conflict="restart")
+    return 1
+
+
+@workflow
+async def patched_again(ctx: Context) -> None:
+    ctx.patched("p")
+    await ctx.wait_for_event("note")
+    await ctx.continue_as_new()
+
+
+async def test_a_wait_that_ends_before_it_was_written_down_was_never_there(host: Host) -> None:
+    """An input that is asked for and given up in the same moment leaves no trace."""
+    execution = begin(host, asks_in_vain)
+    assert execution.blocked is None
+    commit = execution.next_commit()
+    assert types(commit) == ["TimerStarted"]
+    assert commit is not None
+    assert commit.waits == ()
+
+
+async def test_such_a_wait_is_not_written_down_after_a_replay(host: Host) -> None:
+    """What had ended by the end of the history is not written down by whoever reads it."""
+    history = rows(begin(host, asks_in_vain))
+    execution = begin(host, asks_in_vain, *history)
+    assert execution.blocked is None
+    assert execution.pending == []
+
+
+async def test_a_wait_with_a_key_is_listed_and_asked_for_once_it_is_durable(host: Host) -> None:
+    """What was published before a wait is fetched when whoever publishes later can find the wait."""
+    execution = begin(host, keyed)
+    commit = execution.next_commit()
+    assert types(commit) == ["WaitStarted"]
+    assert commit is not None
+    assert [wait.cmd for wait in commit.waits] == [1]
+    assert host.effects == []
+    apply_in_flight(execution, commit)
+    assert host.effects == [Subscribe(1, ("paid",), "k")]
+    assert execution.busy
+    carried_out(execution, host)
+    assert not execution.busy
+
+
+async def test_after_a_replay_what_may_not_have_been_done_is_done_again(host: Host) -> None:
+    """Whoever takes a run over asks again for what was published, and looks for its children."""
+    begin(host, keyed, *rows(begin(host, keyed)))
+    begin(host, calls, *rows(begin(host, calls)))
+    assert host.effects == [Subscribe(1, ("paid",), "k"), LookForChildren((1,))]
+
+
+async def test_a_child_goes_with_the_event_that_starts_it(host: Host) -> None:
+    """A child exists if and only if its start is in its parent's history."""
+    execution = begin(host, calls)
+    commit = execution.next_commit()
+    assert types(commit) == ["ChildStarted"]
+    assert commit is not None
+    assert [(run.id, run.parent_cmd) for run in commit.children] == [("kid", 1)]
+    assert commit.act is Act.KEEP
+
+
+@pytest.mark.parametrize("wf, wanted", [(calls, "ChildRefused"), (joins, None)])
+async def test_a_child_whose_id_is_taken(host: Host, wf: Any, wanted: str | None) -> None:
+    """A taken id is refused, or that run is followed, as the call says."""
+    execution = begin(host, wf)
+    commit = execution.next_commit()
+    assert commit is not None
+    children = settle(execution, commit)
+    execution.children_started(children, ())
+    if wanted is None:
+        assert host.effects == [Follow(1, "kid")]
+        assert execution.pending == []
+    else:
+        assert types(execution.next_commit()) == [wanted, "RunFailed"]
+
+
+async def test_after_a_lost_answer_its_children_are_looked_for(host: Host) -> None:
+    """Whether the children of a commit without an answer came to life is not known."""
+    execution = begin(host, calls)
+    commit = execution.next_commit()
+    assert commit is not None
+    execution.children_started(settle(execution, commit), None)
+    assert host.effects == [LookForChildren((1,))]
+    carried_out(execution, host)
+    execution.children_missing([])
+    assert execution.pending == []
+
+
+async def test_a_run_does_not_end_before_its_child_has_taken_the_place_of_another(
+    host: Host,
+) -> None:
+    """A restart is no part of the parent's transaction: the end waits for it, and the cancel comes after it."""
+    execution = begin(host, restarts_and_ends)
+    commit = execution.next_commit()
+    assert types(commit) == ["ChildStarted"]
+    assert commit is not None
+    assert CANCEL not in [message.name for message in commit.messages]
+    apply_in_flight(execution, commit)
+    assert names(host) == ["RestartChild"]
+    assert execution.next_commit() is None
+    carried_out(execution, host)
+    assert [type(effect) for effect in host.effects] == [CancelRestarted]
+    assert execution.next_commit() is None
+    carried_out(execution, host)
+    last = execution.next_commit()
+    assert types(last) == ["RunCompleted"]
+    assert last is not None
+    assert last.act is Act.FINISH
+
+
+async def test_the_same_after_a_crash_between_the_two(host: Host) -> None:
+    """Whoever takes over such a run sees to the child first."""
+    history = rows(begin(host, restarts_and_ends))
+    execution = begin(host, restarts_and_ends, *history)
+    assert names(host) == ["LookForChildren"]
+    assert execution.next_commit() is None
+    carried_out(execution, host)
+    execution.children_missing([1])
+    assert [type(effect) for effect in host.effects] == [RestartChild]
+    carried_out(execution, host)
+    carried_out(execution, host)
+    assert types(execution.next_commit()) == ["RunCompleted"]
+
+
+async def test_a_patch_is_written_down_in_every_generation(host: Host) -> None:
+    """A generation is replayed alone: what the one before has taken is not in its history."""
+    first = begin(host, patched_again)
+    assert types(apply(first)) == ["Patched", "WaitStarted"]
+    history = rows(begin(host, patched_again))
+    execution = begin(host, patched_again, *history, messages=[event(1)])
+    commit = execution.next_commit()
+    assert types(commit) == ["EventReceived", "ContinuedAsNew", "Patched", "WaitStarted"]
+
+
+async def test_a_paused_run_lets_go_whoever_takes_it_over(host: Host) -> None:
+    """A run whose worker died after it had read the pause is held by the next one."""
+    paused = begin(host, asks_in_vain, messages=[Message(1, 1, PAUSE, b"")])
+    again = begin(host, asks_in_vain, *paused.pending)
+    again.consumed = 1
+    commit = again.next_commit()
+    assert commit is not None
+    assert (commit.act, commit.hold) == (Act.PARK, 1)
+
+
+async def test_a_cancel_of_a_run_with_an_open_wait_ends_the_wait_with_it(host: Host) -> None:
+    """The end of a run ends all of its waits."""
+    commit = begin(host, keyed, messages=[cancel()]).next_commit()
+    assert types(commit)[-1] == "RunCancelled"
+
+
+def settle(execution: Execution, commit: Commit) -> Any:
+    execution.in_flight = None
+    return execution.advance(commit.seq + len(commit.events))
+
+
+def apply_in_flight(execution: Execution, commit: Commit) -> None:
+    settle(execution, commit)
+    execution.release()
