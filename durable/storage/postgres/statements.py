@@ -102,6 +102,7 @@ class Statements:
                 where i.run_key = u.key and i.n > u.consumed order by i.n) i
          order by 1, 2"""
     append: str = "select * from {schema}.append({14})"
+    append_or_end: str = "select * from {schema}.append_or_end({15})"
     commit: str = "select * from {schema}.commit({37})"
     probe: str = """
         select k.key, r.seq, r.inbox_head, r.owner = w.id and r.epoch = k.epoch
