@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from durable.model.history import RunStarted
     from durable.model.runnable import Workflow
 
-_PROTECTED: type[ProtectedTask[Any]] = ProtectedTask
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
 
 

@@ -45,9 +45,29 @@ def is_plain(batch: Sequence[Commit]) -> bool:
     return all(commit.plain and commit.status == "running" for commit in batch)
 
 
+def only_ends(batch: Sequence[Commit]) -> bool:
+    """Whether all that the batch does besides appending is to end runs that took no messages."""
+    return all(
+        (commit.plain and commit.status == "running")
+        or (
+            commit.act is Act.FINISH
+            and not commit.consumed
+            and not commit.messages
+            and not commit.children
+        )
+        for commit in batch
+    ) and not brings_more(batch)
+
+
 def append_arrays(batch: Sequence[Commit]) -> list[Packed]:
     """Of the short statement."""
     return [*_guards(batch), *_events(batch)]
+
+
+def append_or_end_arrays(batch: Sequence[Commit]) -> list[Packed]:
+    """Of the statement for a batch that `only_ends` runs."""
+    ended = texts([c.status if c.act is Act.FINISH else None for c in batch])
+    return [*_guards(batch), ended, *_events(batch)]
 
 
 def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed]:

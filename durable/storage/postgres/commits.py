@@ -10,14 +10,16 @@ import psycopg
 
 from durable.model.rows import Code, Commit, Committed
 from durable.storage.postgres import failures
-from durable.storage.postgres.arrays import int8s
+from durable.storage.postgres.arrays import Packed, int8s
 from durable.storage.postgres.batches import (
     append_arrays,
+    append_or_end_arrays,
     brings_more,
     commit_arrays,
     is_plain,
     lanes_of,
     more_arrays,
+    only_ends,
 )
 from durable.storage.postgres.database import Database
 from durable.storage.postgres.link import Link
@@ -70,10 +72,14 @@ class Commits(Database):
     async def _send(
         self, link: Link, worker: int, batch: Sequence[Commit], wait: bool
     ) -> list[Committed]:
+        short: tuple[str, list[Packed]] | None = None
         if not wait and is_plain(batch):
-            rows = await link.try_once(
-                self._sql.append, [worker, self._now(), *append_arrays(batch)]
-            )
+            short = self._sql.append, append_arrays(batch)
+        elif not wait and only_ends(batch):
+            short = self._sql.append_or_end, append_or_end_arrays(batch)
+        if short is not None:
+            query, arrays = short
+            rows = await link.try_once(query, [worker, self._now(), *arrays])
             return [
                 Committed(commit.key, _CODES[code], seq, head)
                 for commit, (code, seq, head) in zip(batch, rows, strict=True)

@@ -72,7 +72,8 @@ class Link:
             try:
                 cursor = await self._ready()
                 await cursor.execute(query.encode(), parameters, prepare=not self._settings.pooled)
-                return await cursor.fetchall() if cursor.description else []
+                # Not `description`, which makes an object of every column that nobody looks at.
+                return [] if cursor.rownumber is None else await cursor.fetchall()
             except psycopg.Error as error:
                 if failures.is_stale(error) or (self._connection and self._connection.broken):
                     await self.drop()

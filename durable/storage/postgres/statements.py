@@ -102,6 +102,7 @@ class Statements:
                 where i.run_key = u.key and i.n > u.consumed order by i.n) i
          order by 1, 2"""
     append: str = "select * from {schema}.append({14})"
+    append_or_end: str = "select * from {schema}.append_or_end({15})"
     commit: str = "select * from {schema}.commit({38})"
     commit_more: str = "select * from {schema}.commit_more({44})"
     probe: str = """

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +83,7 @@ class Database:
         for burst in _bursts(rows):
             row = "(" + ",".join("?" * len(burst[0])) + ")"
             text = f"{into} VALUES {','.join([row] * len(burst))} {then}"
-            answers += self.fetch(text, [value for row in burst for value in row])
+            answers += self.fetch(text, list(chain.from_iterable(burst)))
         return answers
 
     def named(self, text: str) -> str:

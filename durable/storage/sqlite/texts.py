@@ -30,5 +30,5 @@ _ADD_HISTORY: Final = "INSERT INTO [history] (run_key, seq, type, at, cmd, name,
 def insert_history(database: Database, events: Iterable[tuple[int, int, EventRow]]) -> None:
     """Append `(run key, seq, event)`; the number counts, not what the row says."""
     rows = [(key, seq, e.type, e.at, e.cmd, e.name, e.data) for key, seq, e in events]
-    refuse_nul("event name", (row[_NAME] for row in rows))
+    refuse_nul("event name", {row[_NAME] for row in rows})  # a few names, again and again
     database.insert(_ADD_HISTORY, rows)

@@ -103,6 +103,11 @@ class Player:
         rows = self(self.texts.append, [worker, None, *batches.append_arrays(batch)])
         return [row[0] for row in rows]
 
+    def append_or_end(self, worker: int, *batch: Commit) -> list[int]:
+        assert batches.only_ends(batch)
+        parameters = [worker, None, *batches.append_or_end_arrays(batch)]
+        return [row[0] for row in self(self.texts.append_or_end, parameters)]
+
     def commit(self, worker: int, *batch: Commit, wait: bool = False) -> list[int]:
         parameters = [worker, None, wait, *batches.commit_arrays(batch, self.lanes)]
         if batches.brings_more(batch):

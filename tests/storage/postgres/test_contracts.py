@@ -8,6 +8,7 @@ import pytest
 
 from durable.model.lifecycle import HOLD_BLOCKED
 from durable.model.rows import Act, Code, Commit, Delivery, Held, Lane, OutMessage, RunFilter
+from durable.storage.postgres import batches
 from tests.storage.postgres.players import (
     CANCEL,
     LANE,
@@ -16,6 +17,7 @@ from tests.storage.postgres.players import (
     finish,
     new_run,
     park,
+    report,
     step,
 )
 
@@ -157,6 +159,29 @@ async def test_a_run_does_not_end_before_it_has_seen_a_control_message(store, pl
     assert (answer.code, answer.inbox_head) == (Code.UNSEEN, 1)
     [answer] = await store.commit(worker, [finish(keys[0], consumed=1)])
     assert answer.code is Code.APPLIED
+
+
+def test_a_run_ends_alike_by_the_short_and_by_the_full_statement(player, worker, keys):
+    one = player()
+    one("update {s}.runs set hold = 2, blocked_by = 'old', waiting_for = 'x', lost_owner = 7")
+    ended = ("seq", "consumed", "status", "owner", "epoch", "hold", "blocked_by", "waiting_for")
+    columns = (*ended, "lost_owner", "ready_at", "inbox_head")
+    assert one.append_or_end(worker, finish(keys[0]), step(keys[2])) == [Code.APPLIED] * 2
+    assert one.commit(worker, finish(keys[1]), step(keys[3])) == [Code.APPLIED] * 2
+    assert one.run(keys[0], *columns) == one.run(keys[1], *columns)
+    assert one.run(keys[2], *columns) == one.run(keys[3], *columns)
+    assert one("select count(*) from {s}.runs where finished_at is not null") == [(2,)]
+    assert one("select count(*) from {s}.history") == [(8,)]
+
+
+def test_what_the_short_statement_can_end():
+    """Not a run that took messages, which leave the inbox, or that has something to tell or to start."""
+    assert batches.only_ends([finish(1), step(2)])
+    assert not batches.only_ends([finish(1, consumed=1)])
+    assert not batches.only_ends([finish(1, messages=[report(2)])])
+    assert not batches.only_ends([finish(1, children=[new_run("kid")])])
+    assert not batches.only_ends([finish(1), park(2)])
+    assert not batches.only_ends([finish(1), step(2, status="compensating")])
 
 
 async def test_the_status_under_a_hold_stays(store, player, worker, keys, lane):

@@ -13,7 +13,16 @@ import pytest
 
 from durable.model.rows import Delivery, OutMessage
 from durable.storage.postgres import arrays, batches
-from tests.storage.postgres.players import Player, event, finish, new_run, park, report, step, waits
+from tests.storage.postgres.players import (
+    Player,
+    event,
+    finish,
+    new_run,
+    park,
+    report,
+    step,
+    waits,
+)
 
 TABLES = frozenset({"runs", "history", "inbox", "inbox_keys", "waits", "publications", "topics"})
 MANY = 3_000
@@ -112,6 +121,12 @@ def planner(request, store, durable_postgres, worker, keys) -> Iterator[Planner]
 
 def test_a_batch_of_steps(planner, worker, keys):
     assert planner.append(worker, *(step(key) for key in keys)) == [0, 0, 0, 0]
+    assert {(table, index) for table, _, index in planner.scans()} == {("runs", "runs_pkey")}
+
+
+def test_a_batch_in_which_runs_end(planner, worker, keys):
+    batch = [step(keys[0]), *(finish(key) for key in keys[1:])]
+    assert planner.append_or_end(worker, *batch) == [0, 0, 0, 0]
     assert {(table, index) for table, _, index in planner.scans()} == {("runs", "runs_pkey")}
 
 

@@ -27,7 +27,7 @@ def test_a_commit_waits_for_a_reaper_that_deletes_its_lease_and_then_writes_noth
     assert reaper.run(keys[0], "seq") == 1
 
 
-@pytest.mark.parametrize("verb", ["append", "commit"])
+@pytest.mark.parametrize("verb", ["append", "append_or_end", "commit"])
 def test_a_reaper_passes_a_worker_whose_commit_is_under_way(player, worker, keys, verb):
     committer, reaper, other = player(), player(), player()
     committer("begin")
@@ -344,7 +344,7 @@ async def test_many_starts_of_one_id_make_one_run(durable_postgres, store, worke
 # -- epochs
 
 
-@pytest.mark.parametrize("verb", ["append", "commit"])
+@pytest.mark.parametrize("verb", ["append", "append_or_end", "commit"])
 def test_an_older_instance_of_the_same_worker_writes_nothing(player, worker, keys, verb):
     """Owner and seq are the same again after a pause and a resume; only the epoch tells."""
     one = player()
