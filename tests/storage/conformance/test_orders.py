@@ -86,7 +86,7 @@ async def test_terminate_cancels_open_children_that_are_not_abandoned(world: Wor
     (claim,) = await world.claim(worker)
     assert claim.id == "open"
     (answer,) = await world.store.commit(worker, [finishing(claim)])
-    assert (answer.code, answer.inbox_head) == (Code.BUSY, 1)
+    assert (answer.code, answer.inbox_head) == (Code.UNSEEN, 1)
 
 
 async def test_terminate_tells_followers_that_the_run_has_read_of_and_others(world: World):

