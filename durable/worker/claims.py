@@ -198,6 +198,7 @@ class Claimer:
                 self._host.receive(execution, by_run[key])
             else:  # somebody else has consumed them: this owner is stale
                 self._host.lost(execution)
+            await asyncio.sleep(0)  # much may have come for many
 
     async def _inboxes(self, behind: Sequence[tuple[int, int]]) -> dict[int, list[Message]]:
         by_run: dict[int, list[Message]] = {}
