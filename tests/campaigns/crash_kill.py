@@ -44,6 +44,11 @@ async def kill_one(stage: Stage) -> None:
     """Kill a worker at a random moment of its life, and replace it."""
     victim = stage.random.choice(stage.fleet.members)
     await random_moment(stage, victim)
+    await kill(stage, victim)
+
+
+async def kill(stage: Stage, victim: WorkerProcess) -> None:
+    """Kill this worker now, note what that has hit, and replace it."""
     await victim.kill()
     stage.oracle.read_ledger()
     figures = stage.report.figures

@@ -29,9 +29,9 @@ from durable.model.wire import EventRow, decode_event
 from tests.campaigns import collecting
 from tests.campaigns.campaign import Report, Stage, arguments, play_on_stores
 from tests.campaigns.collecting import Plan
-from tests.campaigns.crash_kill import kill_one
+from tests.campaigns.crash_kill import kill
 from tests.campaigns.effects import Entry, Ledger, LedgerReader
-from tests.campaigns.fleet import Fleet, Stuck, until
+from tests.campaigns.fleet import Fleet, Stuck, WorkerProcess, until
 from tests.campaigns.oracle import (
     Oracle,
     sequence_faults,
@@ -42,6 +42,10 @@ from tests.campaigns.oracle import (
 SMALLER = 10
 """How much less SQLite gets of everything: one writer at a time is all that it has."""
 LOOK_SECONDS = 0.05
+BUSY = ("the event loop has been blocked",)
+"""What workers say on a machine that has not enough processors for all of it."""
+LIFE_SECONDS = 0.2
+"""How long a worker lives at most after it was chosen."""
 LONG_SECONDS = 600.0
 """How long the whole of it may stand still."""
 Sent = tuple[int, int, bool]
@@ -168,7 +172,14 @@ async def play(options: argparse.Namespace, url: str, place: Path) -> Report:
     """Send everything, killing workers so often, and judge what has become of it."""
     plan = _plan(options, url)
     report = Report()
-    with Fleet(url, place, slots=options.slots, max_recoveries=options.max_recoveries) as fleet:
+    with Fleet(
+        url,
+        place,
+        slots=options.slots,
+        lease=options.lease,
+        max_recoveries=options.max_recoveries,
+        expected=BUSY,
+    ) as fleet:
         ledger = Ledger(fleet.ledger_path)
         async with Client(url) as client:
             oracle = EventOracle(client, ledger, fleet.reader, plan)
@@ -232,7 +243,20 @@ async def _kill_over(stage: Stage, plan: Plan, kills: int) -> None:
     for number in range(kills):
         share = number / (kills + 1)
         await until(lambda share=share: begun(share), f"{share:.0%} of all steps", LONG_SECONDS)
-        await kill_one(stage)
+        await kill(stage, await _victim(stage))
+
+
+async def _victim(stage: Stage) -> WorkerProcess:
+    """A worker that runs steps, at a random moment; mostly it still runs some."""
+    running = stage.fleet.reader.running
+
+    def busy() -> list[WorkerProcess]:
+        return [member for member in stage.fleet.members if running(member.pid)]
+
+    await until(busy, "a worker that runs a step", LONG_SECONDS)
+    victim = stage.random.choice(busy())
+    await asyncio.sleep(stage.random.uniform(0, LIFE_SECONDS))
+    return victim
 
 
 async def _finish(stage: Stage, plan: Plan) -> None:
@@ -256,6 +280,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--senders", type=int, default=8)
     parser.add_argument("--slots", type=int, default=200, help="steps of a worker at once")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--lease", type=float, default=10, help="seconds; the dead are not waited for"
+    )
     parser.add_argument("--max-recoveries", type=int, default=1000)
     parser.add_argument("--whole", action="store_true", help="SQLite gets as much as PostgreSQL")
     return parser
