@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -34,7 +34,7 @@ class Sender:
         self._number = number
         self._random = Random(f"{plan.seed}:{number}:manner")
         self._known: set[str] = set()
-        parcels = list(plan.order(number))
+        parcels = [one for one in plan.order(number) if not self._is_late(one)]
         again = self._random.sample(range(len(parcels)), plan.again(number))
         self._parcels = iter(parcels)
         self._again = {parcels[place] for place in again}
@@ -50,7 +50,15 @@ class Sender:
                 parcels = [one for one in parcels if one[0].startswith(CLOSING)]
             async with asyncio.TaskGroup() as tasks:
                 for run in dict.fromkeys(run for run, _ in parcels):
-                    tasks.create_task(self._send_in_turn(one for one in parcels if one[0] == run))
+                    tasks.create_task(self._send_in_turn([one for one in parcels if one[0] == run]))
+        for parcel in filter(self._is_late, self._plan.order(self._number)):
+            await self._client.handle(parcel[0]).result()
+            await self._send_in_turn([parcel])
+
+    def _is_late(self, parcel: Parcel) -> bool:
+        """It is sent when its run has ended."""
+        run, number = parcel
+        return run.startswith(CLOSING) and number == self._plan.sent(run, self._number) - 1
 
     async def _start(self, runs: set[str]) -> None:
         """Whoever comes first starts a run."""
@@ -79,7 +87,7 @@ class Sender:
             for parcel in parcels:
                 self._note("again", parcel)
 
-    async def _send_in_turn(self, parcels: Iterator[Parcel]) -> None:
+    async def _send_in_turn(self, parcels: Sequence[Parcel]) -> None:
         """One after the other, to one run."""
         for parcel in parcels:
             try:
