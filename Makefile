@@ -23,7 +23,8 @@ CAMPAIGN = $(PY) -m tests.campaigns.$(1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lint types layers typing bench \
-        crash crash-kill crash-stop crash-server crash-points stress start-race faulty-runs replay-campaign build clean
+        crash crash-kill crash-stop crash-server crash-points events stress start-race faulty-runs \
+        replay-campaign build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -98,6 +99,9 @@ crash-server: $(STAMP) $(SERVER) ## the database server dies
 
 crash-points: $(STAMP) $(SERVER) ## every fault at every store operation of every scenario, on both stores
 	DURABLE_CRASH_POINTS=1 $(PY) -m pytest -m slow -s tests/acceptance/test_crash_points*.py $(ARGS)
+
+events: $(STAMP) $(SERVER) ## a hundred thousand events to a thousand runs while workers are killed
+	$(call CAMPAIGN,events)
 
 stress: $(STAMP) $(SERVER) ## the protocol between workers and database under contention
 	$(call CAMPAIGN,protocol_stress)

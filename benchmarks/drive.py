@@ -12,12 +12,15 @@ import asyncio
 import gc
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from benchmarks.functions import check
+
+SETTLED = 0.5
+"""Seconds after which workflows that were started surely wait."""
 
 
 class System(Protocol):
@@ -32,6 +35,26 @@ class System(Protocol):
 
     async def fan(self, steps: int) -> object:
         """The same with all the steps at once, by `asyncio.gather` in the workflow."""
+        ...
+
+    async def family(self, children: int) -> object:
+        """A workflow that starts so many child workflows at once and gathers their results, each 1."""
+        ...
+
+    async def listen(self, events: int) -> Any:
+        """Start a workflow that adds up so many numbers that it is sent."""
+        ...
+
+    async def send(self, listener: Any, number: int) -> None:
+        """Send it one."""
+        ...
+
+    async def send_all(self, numbers: Sequence[tuple[Any, int]]) -> None:
+        """Send many, to many, as fast as the system has it."""
+        ...
+
+    async def total(self, listener: Any) -> object:
+        """Wait for what it has added up."""
         ...
 
 
@@ -133,11 +156,60 @@ async def sequential(system: System, spec: dict[str, Any]) -> dict[str, Any]:
 
 async def fanout(system: System, spec: dict[str, Any]) -> dict[str, Any]:
     """One workflow that starts all its steps at once and gathers them."""
-    steps: int = spec["steps"]
-    await system.fan(spec["warm_up"])
-    samples = [asdict(await _single(system.fan(steps), steps)) for _ in range(spec["rounds"])]
-    middle = percentile([sample["seconds"] for sample in samples], 0.5)
-    return {"steps": steps, "steps_per_s": steps / middle, "seconds": middle, "samples": samples}
+    return await _growing(system.fan, spec)
+
+
+async def family(system: System, spec: dict[str, Any]) -> dict[str, Any]:
+    """One workflow that starts all its children at once and gathers them."""
+    return await _growing(system.family, spec)
+
+
+async def _growing(
+    start: Callable[[int], Awaitable[object]], spec: dict[str, Any]
+) -> dict[str, Any]:
+    """One workflow with more and more in it: whether each costs the same."""
+    await start(spec["warm_up"])
+    sizes: dict[str, Any] = {}
+    for size in spec["sizes"]:
+        samples = [asdict(await _single(start(size), size)) for _ in range(spec["rounds"])]
+        middle = percentile([sample["seconds"] for sample in samples], 0.5)
+        sizes[str(size)] = {"ms_each": middle * 1000 / size, "seconds": middle, "samples": samples}
+    return {"sizes": sizes}
+
+
+async def events(system: System, spec: dict[str, Any]) -> dict[str, Any]:
+    """From `send` to the result of a workflow that has waited for it, one after the other."""
+    latencies: list[float] = []
+    waiting: int = spec["waiting"]
+    for _ in range(-(-(spec["warm_up"] + spec["events"]) // waiting)):
+        listeners = [await system.listen(1) for _ in range(waiting)]
+        await asyncio.sleep(SETTLED)
+        for listener in listeners:
+            began = time.perf_counter()
+            await system.send(listener, 1)
+            check(await system.total(listener), 1)
+            latencies.append(time.perf_counter() - began)
+    counted = latencies[spec["warm_up"] :]
+    return {**spread(counted), "samples_ms": [x * 1000 for x in counted]}
+
+
+async def event_flood(system: System, spec: dict[str, Any]) -> dict[str, Any]:
+    """Events to many workflows that wait, as fast as they can be sent, until all of them have all of theirs."""
+    runs, each = spec["runs"], spec["each"]
+    samples = [asdict(await _shower(system, runs, each)) for _ in range(1 + spec["rounds"])]
+    middle = percentile([sample["seconds"] for sample in samples[1:]], 0.5)
+    return {"runs": runs, "each": each, "events_per_s": runs * each / middle, "samples": samples}
+
+
+async def _shower(system: System, runs: int, each: int) -> Round:
+    listeners = [await system.listen(each) for _ in range(runs)]
+    await asyncio.sleep(SETTLED)
+    gc.collect()
+    cpu, began = cpu_seconds(), time.perf_counter()
+    await system.send_all([(listener, 1) for _ in range(each) for listener in listeners])
+    for listener in listeners:
+        check(await system.total(listener), each)
+    return Round(time.perf_counter() - began, cpu_seconds() - cpu, [])
 
 
 async def _single(run: Any, steps: int) -> Round:
@@ -153,4 +225,7 @@ KINDS = {
     "latency": latency,
     "sequential": sequential,
     "fanout": fanout,
+    "family": family,
+    "events": events,
+    "event_flood": event_flood,
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,6 +42,10 @@ class Book:
         return figure.label if figure and figure.label else key.replace(".", ", ")
 
 
+Reader: TypeAlias = Callable[[str, dict[str, Any]], Iterator[tuple[str, Figure, float]]]
+"""The figures in the result of a measurement: key, meaning, number."""
+
+
 def _throughput(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
     steps = result["steps"]
     unit, field = ("steps/s", "steps_per_s") if steps > 1 else ("workflows/s", "workflows_per_s")
@@ -68,12 +72,39 @@ def _sequential(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure
     yield f"{name}.longest", Figure("", "ms/step", more_is_better=False), lengths[max(lengths)]
 
 
-def _fanout(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
-    yield (
-        f"{name}.steps_per_s",
-        Figure("one run of many steps at once", "steps/s"),
-        result["steps_per_s"],
-    )
+def _growing(noun: str, many: str) -> Reader:
+    """What each costs in one run that has many of them at once."""
+
+    def read(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
+        costs = {int(size): one["ms_each"] for size, one in result["sizes"].items()}
+        for size, cost in sorted(costs.items()):
+            label = f"one run of {size:,} {many} at once"
+            yield f"{name}.{size}", Figure(label, f"ms/{noun}", more_is_better=False), cost
+        most = costs[max(costs)]
+        figure = Figure(f"one run of many {many} at once", f"{many}/s")
+        yield f"{name}.per_s", figure, 1000 / most
+        yield f"{name}.fewest", Figure("", "ms", more_is_better=False), costs[min(costs)]
+        yield f"{name}.most", Figure("", "ms", more_is_better=False), most
+
+    return read
+
+
+def _events(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
+    for share in ("p50", "p95", "p99"):
+        figure = Figure(f"event sent to result, {share}", "ms", more_is_better=False)
+        yield f"{name}.{share}", figure, result[f"{share}_ms"]
+
+
+def _event_flood(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
+    yield f"{name}.per_s", Figure("events to many waiting runs", "events/s"), result["events_per_s"]
+
+
+def _parked(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
+    what = f"{result['runs']:,} runs wait"
+    memory = Figure(f"{what}: memory of the worker", "MB", more_is_better=False)
+    yield f"{name}.mb", memory, result["process_mb"]
+    queries = Figure(f"{what}: transactions", "/s", more_is_better=False)
+    yield f"{name}.transactions", queries, result["transactions_per_s"]
 
 
 def _size(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
@@ -124,11 +155,15 @@ def _memory(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, fl
     yield f"{name}.kb", Figure(label, "kB", more_is_better=False), result["kb_per_run"]
 
 
-_READERS = {
+_READERS: dict[str, Reader] = {
     "throughput": _throughput,
     "latency": _latency,
     "sequential": _sequential,
-    "fanout": _fanout,
+    "fanout": _growing("step", "steps"),
+    "family": _growing("child", "children"),
+    "events": _events,
+    "event_flood": _event_flood,
+    "parked": _parked,
     "size": _size,
     "raw": _raw,
     "replay": _replay,

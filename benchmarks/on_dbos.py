@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,6 +37,28 @@ async def fan(steps: int) -> int:
     return sum(results)
 
 
+@DBOS.workflow()
+async def one(n: int) -> int:
+    """A child: no step, a small result."""
+    return n
+
+
+@DBOS.workflow()
+async def parent(children: int) -> int:
+    """So many children at once."""
+    handles = [await DBOS.start_workflow_async(one, 1) for _ in range(children)]
+    return sum([await handle.get_result() for handle in handles])
+
+
+@DBOS.workflow()
+async def listen(events: int) -> int:
+    """So many events, one after the other."""
+    total = 0
+    for _ in range(events):
+        total += await DBOS.recv_async("number", timeout_seconds=600)
+    return total
+
+
 DEFAULTS: dict[str, dict[str, Any]] = {
     "postgresql": {"pool": 20, "threads": 20, "pre_ping": False, "listen_notify": True},
     "sqlite": {"pool": 1, "threads": 4, "pre_ping": False, "listen_notify": False, "wal": True},
@@ -56,6 +78,22 @@ class Dbos:
     async def fan(self, steps: int) -> object:
         handle = await DBOS.start_workflow_async(fan, steps)
         return await handle.get_result()
+
+    async def family(self, children: int) -> object:
+        handle = await DBOS.start_workflow_async(parent, children)
+        return await handle.get_result()
+
+    async def listen(self, events: int) -> Any:
+        return await DBOS.start_workflow_async(listen, events)
+
+    async def send(self, listener: Any, number: int) -> None:
+        await DBOS.send_async(listener.workflow_id, number, "number")
+
+    async def send_all(self, numbers: Sequence[tuple[Any, int]]) -> None:
+        await asyncio.gather(*(self.send(to, number) for to, number in numbers))
+
+    async def total(self, listener: Any) -> object:
+        return await listener.get_result()
 
 
 @asynccontextmanager

@@ -115,12 +115,42 @@ _ON_SYSTEMS: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     },
     "fanout": {
         "durable": (
-            {"steps": 10_000, "warm_up": 100, "rounds": 3},
-            {"steps": 2_000, "warm_up": 20, "rounds": 1},
+            {"sizes": [1_000, 10_000], "warm_up": 100, "rounds": 3},
+            {"sizes": [200, 2_000], "warm_up": 20, "rounds": 1},
         ),
         "dbos": (
-            {"steps": 1_000, "warm_up": 20, "rounds": 1},
-            {"steps": 200, "warm_up": 5, "rounds": 1},
+            {"sizes": [1_000], "warm_up": 20, "rounds": 1},
+            {"sizes": [200], "warm_up": 5, "rounds": 1},
+        ),
+    },
+    "family": {
+        "durable": (
+            {"sizes": [1_000, 10_000], "warm_up": 100, "rounds": 3},
+            {"sizes": [200, 2_000], "warm_up": 20, "rounds": 1},
+        ),
+        "dbos": (
+            {"sizes": [1_000], "warm_up": 20, "rounds": 1},
+            {"sizes": [100], "warm_up": 5, "rounds": 1},
+        ),
+    },
+    "events": {
+        "durable": (
+            {"waiting": 20, "events": 400, "warm_up": 40},
+            {"waiting": 20, "events": 60, "warm_up": 20},
+        ),
+        "dbos": (
+            {"waiting": 10, "events": 200, "warm_up": 20},
+            {"waiting": 10, "events": 20, "warm_up": 10},
+        ),
+    },
+    "event_flood": {
+        "durable": (
+            {"runs": 1_000, "each": 20, "rounds": 3},
+            {"runs": 200, "each": 10, "rounds": 1},
+        ),
+        "dbos": (
+            {"runs": 10, "each": 50, "rounds": 1},
+            {"runs": 10, "each": 5, "rounds": 1},
         ),
     },
     "size": {
@@ -149,6 +179,10 @@ _MEMORY = (
     {"runs": 2_000, "warm_up": 1_000},
 )
 _CACHES = {"memory_cached": (20_000, 5_000), "memory_parked": (100, 50)}
+_PARKED = (
+    {"runs": 100_000, "seconds": 10},
+    {"runs": 2_000, "seconds": 5},
+)
 _RECOVERY = ({"runs": 2_000}, {"runs": 200})
 
 
@@ -183,4 +217,5 @@ def measurements(*, quick: bool) -> list[Measurement]:
     for name, caches in _CACHES.items():
         spec = {**_MEMORY[which], "cache": caches[which]}
         found.append(Measurement(name, "memory", "durable", POSTGRES, spec))
+    found.append(Measurement("parked", "parked", "durable", POSTGRES, _PARKED[which]))
     return found

@@ -44,11 +44,19 @@ def _over_postgres(key: str, sense: Literal[">=", "<="], bound: float) -> Target
     return Target("SQLite / PostgreSQL", Place(key, LITE), sense, bound, Place(key))
 
 
+def _flat(key: str) -> Target:
+    return Target("most / fewest", Place(f"{key}.most"), "<=", 1.5, Place(f"{key}.fewest"))
+
+
 PG = "postgresql"
 TARGETS: tuple[Target, ...] = (
     _over_dbos("times DBOS", "throughput10.256", ">=", 40, PG),
     _over_dbos("times DBOS", "throughput1.256", ">=", 25, PG),
     _over_dbos("of DBOS", "latency.p50", "<=", 1 / 3, PG),
+    _over_dbos("of DBOS", "events.p50", "<=", 1 / 3, PG),
+    _flat("fanout"),
+    _flat("family"),
+    Target("per second", Place("parked.transactions"), "<=", 5),
     Target("ms a step", Place("sequential.shortest"), "<=", 0.8),
     Target(
         "longest run / shortest run",
@@ -71,7 +79,7 @@ TARGETS: tuple[Target, ...] = (
     _over_dbos("times DBOS on SQLite", "throughput10.256", ">=", 40, LITE),
     _over_postgres("throughput10.256", ">=", 0.5),
     _over_postgres("throughput1.256", ">=", 0.5),
-    _over_postgres("fanout.steps_per_s", ">=", 0.5),
+    _over_postgres("fanout.per_s", ">=", 0.5),
     _over_postgres("latency.p50", "<=", 2),
     _over_postgres("sequential.shortest", "<=", 2),
     _over_postgres("replay.total", ">=", 0.5),

@@ -67,7 +67,7 @@ class Answering(Messaging):
         answered = await self._try(lambda: self.storage.answer(answer))
         if not answered.accepted:
             raise await self._too_late(id, event, answered)
-        self._stirred()
+        self.stirred()
 
     async def _question(self, run_id: str, name: str, patience: float) -> tuple[EventRow, bool]:
         """The `InputRequested` of the question that is to be answered, and whether it is still open."""

@@ -85,8 +85,8 @@ class ClientBase:
             return worker.now()
         return round(self.clock.monotonic() * SECOND) + self._offset
 
-    def _stirred(self) -> None:
-        """A run was told something: whoever drives it should look."""
+    def stirred(self) -> None:
+        """A run was told something: whoever drives it should look, here or elsewhere."""
         for worker in self._workers:
             worker.poke()
         self.storage.hint()

@@ -30,7 +30,7 @@ class Controlling(ClientBase):
             raise not_found(id)
         if answer.number is None:
             raise _ended(id, await self._status(id), "cancelled")
-        self._stirred()
+        self.stirred()
 
     async def terminate(self, id: str, /, *, reason: str | None = None) -> None:
         """End a run at once: none of its code runs any more, nothing is undone, its children are cancelled.
@@ -46,7 +46,7 @@ class Controlling(ClientBase):
             raise not_found(id)
         if status != "terminated":
             raise _ended(id, status, "terminated")
-        self._stirred()
+        self.stirred()
 
     async def pause(self, id: str, /) -> None:
         """Hold a run: nothing new begins, steps that are running end, and it waits for `resume`.
@@ -69,7 +69,7 @@ class Controlling(ClientBase):
             raise not_found(run_id)
         if status in FINAL:
             raise _ended(run_id, status, wanted)
-        self._stirred()
+        self.stirred()
 
 
 def _ended(run_id: str, status: RunStatus, wanted: RunStatus) -> IllegalTransition:

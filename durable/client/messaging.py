@@ -135,7 +135,7 @@ class Messaging(ClientBase):
             for number, (run_id, event, *payload) in enumerate(events)
         ]
         answers = await self._post.deliveries.ask_all(deliveries)
-        self._stirred()
+        self.stirred()
         for delivery, answer in zip(deliveries, answers, strict=True):
             _check_delivered(delivery.run_id, answer)
 
@@ -144,7 +144,7 @@ class Messaging(ClientBase):
         self._check_open()
         answer = await self._post.deliveries.ask(delivery)
         number = _check_delivered(delivery.run_id, answer)
-        self._stirred()
+        self.stirred()
         return number
 
     @overload
@@ -200,7 +200,7 @@ class Messaging(ClientBase):
         until = self._now() + KEPT
         publication = Publication(name, key, data, until, _key(idempotency_key))
         await self._post.publications.ask(publication)
-        self._stirred()
+        self.stirred()
 
     async def cancel_wait(self, id: str, name: str, /) -> None:
         """Let the oldest wait of this name in a run time out now, be it for an event, a request or an input.

@@ -88,6 +88,16 @@ class Lease:
 
 
 @value
+class Message:
+    """One message of a run's inbox; `number` is gapless from 1 per run."""
+
+    key: int
+    number: int
+    name: str
+    data: bytes
+
+
+@value
 class Claim:
     """A run that the asking worker owns now."""
 
@@ -108,6 +118,8 @@ class Claim:
     """The worker that was reaped while it held the run, when nothing was written since."""
     recoveries: int = 0
     """In a row, without progress: 0 as soon as something was written since the last one."""
+    messages: Sequence[Message] = ()
+    """What has come for it since: all of it, or nothing where there is more than a claim brings along."""
 
 
 @value
@@ -119,16 +131,6 @@ class Held:
     seq: int
     consumed: int
     inbox_head: int
-
-
-@value
-class Message:
-    """One message of a run's inbox; `number` is gapless from 1 per run."""
-
-    key: int
-    number: int
-    name: str
-    data: bytes
 
 
 class Act(IntEnum):

@@ -277,5 +277,5 @@ class Storage(Protocol):
         ...
 
     def hints(self) -> AsyncIterator[None]:
-        """Yields when there may be work. Ends when hints cannot be had; polling is the truth."""
+        """Yields when others have hinted at work. Ends when hints cannot be had; polling is the truth."""
         ...

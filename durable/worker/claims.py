@@ -37,6 +37,7 @@ class Host(Protocol):
 
     @property
     def worker_id(self) -> int: ...
+    def __len__(self) -> int: ...
     def healthy(self) -> bool: ...
     def open_lanes(self) -> Sequence[int]: ...
     def held(self, key: int) -> Execution | None: ...
@@ -59,6 +60,8 @@ class Claimer:
         self._pause = _IDLE_SECONDS[0]
         self._suspect: Claim | None = None
         self._dropped: set[int] = set()
+        self._look_due = 0.0
+        """When to ask for runs that are ours without our knowing, while we hold none."""
         self.trouble: str | None = None
         """Why the last round failed."""
         self.claimed = 0
@@ -91,11 +94,11 @@ class Claimer:
             except Exception as error:
                 self.trouble = repr(error)
                 _log.exception("claiming runs failed, trying again")
-            if found:
-                self._pause = _IDLE_SECONDS[0]
-            else:
-                await self._wait(self._pause)
-                self._pause = min(self._pause * 2, _IDLE_SECONDS[1])
+            if found >= MAX_CLAIM:
+                continue  # there may be more
+            pause = _IDLE_SECONDS[0] if found else self._pause
+            await self._wait(pause)
+            self._pause = min(pause * 2, _IDLE_SECONDS[1])
 
     async def _wait(self, seconds: float) -> None:
         timer = self._clock.call_later(seconds, self._poke.set)
@@ -108,7 +111,9 @@ class Claimer:
         worker = self._host.worker_id
         if not self._host.healthy():
             return 0
-        await self._look_after(worker)
+        if self._dropped or len(self._host) or self._clock.monotonic() >= self._look_due:
+            self._look_due = self._clock.monotonic() + _LOOK_SECONDS
+            await self._look_after(worker)
         lanes = self._host.open_lanes()
         if not lanes:
             return 0
@@ -146,8 +151,13 @@ class Claimer:
             return
         # What has come for a run is read first: one that was cancelled meanwhile starts nothing.
         inboxes = await self._inboxes(
-            [(claim.key, claim.consumed) for claim in claims if claim.inbox_head > claim.consumed]
+            [
+                (claim.key, claim.consumed)
+                for claim in claims
+                if claim.inbox_head > claim.consumed and not claim.messages
+            ]
         )
+        inboxes.update((claim.key, claim.messages) for claim in claims if claim.messages)
         if worker != self._host.worker_id:
             return
         missing = [c for c in claims if not self._host.resume(c, inboxes.get(c.key, ()))]
@@ -198,13 +208,14 @@ class Claimer:
                 self._host.receive(execution, by_run[key])
             else:  # somebody else has consumed them: this owner is stale
                 self._host.lost(execution)
+            await asyncio.sleep(0)  # much may have come for many
 
-    async def _inboxes(self, behind: Sequence[tuple[int, int]]) -> dict[int, list[Message]]:
+    async def _inboxes(self, behind: Sequence[tuple[int, int]]) -> dict[int, Sequence[Message]]:
         by_run: dict[int, list[Message]] = {}
         if behind:
             for message in await self._store.inbox(behind):
                 by_run.setdefault(message.key, []).append(message)
-        return by_run
+        return dict(by_run)
 
 
 def _chunks(claims: Sequence[Claim]) -> Iterator[Sequence[Claim]]:

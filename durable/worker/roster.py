@@ -42,7 +42,7 @@ class Host(Protocol):
     @property
     def running(self) -> bool: ...
     def fenced(self) -> None: ...
-    def hint(self) -> None: ...
+    def stirred(self) -> None: ...
     def resolve(self, run_id: str, status: RunStatus, last: EventRow) -> None: ...
 
 
@@ -263,7 +263,7 @@ class Roster:
     def stirred(self) -> None:
         """Something was sent to other runs: somebody, perhaps this worker, has work."""
         self.parts.claimer.poke()
-        self._host.hint()
+        self._host.stirred()
 
     def call_at(self, due: int, callback: Callable[[], object]) -> Timer:
         return self._clock.call_later(max(0.0, (due - self.now()) / SECOND), callback)

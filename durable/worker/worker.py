@@ -374,9 +374,9 @@ class Worker:
         """A run has ended here, durably."""
         self._client.resolve(run_id, status, last)
 
-    def hint(self) -> None:
-        """Other processes may have work."""
-        self._store.hint()
+    def stirred(self) -> None:
+        """Others may have work: workers of the same client, and other processes."""
+        self._client.stirred()
 
     def poke(self) -> None:
         """There may be work."""

@@ -387,10 +387,12 @@ end $fn$;
 -- per (lane, priority) finds the next priority and its head, and only the best heads are opened. All
 -- conditions are repeated on the locked rows: candidates come from an older snapshot.
 -- A claimed run looks due again after 10 s: a claim whose answer was lost is found by its owner then.
+-- What has come for it comes along, by names and data from `consumed` on, unless it is much. The rows are
+-- locked by an earlier statement, so that nothing is on its way that `inbox_head` counts.
 create function {schema}.claim(p_worker bigint, p_now timestamptz, p_lanes integer[], p_limit integer)
     returns table (key bigint, id text, lane integer, epoch bigint, seq bigint, consumed bigint,
                    inbox_head bigint, status text, now timestamptz, lost_owner bigint, recoveries integer,
-                   first_seq bigint)
+                   first_seq bigint, names text[], datas bytea[])
     language plpgsql
     set jit = off set lock_timeout = '2s' set enable_seqscan = off set enable_hashjoin = off
     set enable_mergejoin = off set plan_cache_mode = force_generic_plan
@@ -447,6 +449,10 @@ begin
               case when r.seq > coalesce(r.recovered_seq, 0) then 0 else r.recoveries end as recoveries,
               r.first_seq)
     select t.key, t.id, t.lane, t.epoch, t.seq, t.consumed, t.inbox_head, t.status, v_now,
-           t.lost_owner, t.recoveries, coalesce(t.first_seq, 1)
-      from taken t order by array_position(v_keys, t.key);
+           t.lost_owner, t.recoveries, coalesce(t.first_seq, 1), m.names, m.datas
+      from taken t cross join lateral (
+           select array_agg(i.name order by i.n) as names, array_agg(i.data order by i.n) as datas
+             from {schema}.inbox i
+            where t.inbox_head - t.consumed between 1 and 20 and i.run_key = t.key and i.n > t.consumed) m
+     order by array_position(v_keys, t.key);
 end $fn$;

@@ -43,13 +43,12 @@ class Report:
 
 
 @dataclass(slots=True)
-class Scene:
-    """A database, its clients, its workers, and the judge of it all."""
+class Stage:
+    """A database, its workers, and the judge of it all."""
 
     client: Client
     fleet: Fleet
     oracle: Oracle
-    load: Load
     random: Random
     report: Report
 
@@ -59,6 +58,22 @@ class Scene:
             if not member.alive:
                 self.fleet.dismiss(member)
                 self.fleet.hire()
+
+    def conclude(self) -> None:
+        """Collect what the judge and all processes say."""
+        report, book = self.report, self.fleet.book
+        for process in (*self.fleet.members, *self.fleet.others):
+            book.read(process.log)
+        report.figures += self.oracle.figures
+        report.violations += self.oracle.violations + book.unexpected
+        report.logs = book.counts
+
+
+@dataclass(slots=True)
+class Scene(Stage):
+    """With a load that is kept up."""
+
+    load: Load
 
 
 @asynccontextmanager
@@ -83,7 +98,7 @@ async def scene(
             for _ in range(workers):
                 fleet.hire()
             load.begin()
-            stage = Scene(client, fleet, oracle, load, Random(seed), report)
+            stage = Scene(client, fleet, oracle, Random(seed), report, load)
             try:
                 yield stage
                 await load.finish()
@@ -93,17 +108,8 @@ async def scene(
             finally:
                 await load.stop()
                 ledger.close()
-                _conclude(stage)
-
-
-def _conclude(stage: Scene) -> None:
-    """Collect what the judge and the workers say."""
-    report, book = stage.report, stage.fleet.book
-    for member in stage.fleet.members:
-        book.read(member.log)
-    report.figures += stage.load.figures + stage.oracle.figures
-    report.violations += stage.oracle.violations + book.unexpected
-    report.logs = book.counts
+                report.figures += load.figures
+                stage.conclude()
 
 
 Play = Callable[[argparse.Namespace, str, Path], Awaitable[Report]]

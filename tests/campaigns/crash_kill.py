@@ -14,7 +14,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.campaigns.campaign import Report, Scene, arguments, play_on_stores, scene
+from tests.campaigns.campaign import Report, Stage, arguments, play_on_stores, scene
 from tests.campaigns.fleet import WorkerProcess, until
 
 LIFE_SECONDS = 0.8
@@ -40,10 +40,15 @@ async def play(options: argparse.Namespace, url: str, place: Path) -> Report:
     return stage.report
 
 
-async def kill_one(stage: Scene) -> None:
+async def kill_one(stage: Stage) -> None:
     """Kill a worker at a random moment of its life, and replace it."""
     victim = stage.random.choice(stage.fleet.members)
     await random_moment(stage, victim)
+    await kill(stage, victim)
+
+
+async def kill(stage: Stage, victim: WorkerProcess) -> None:
+    """Kill this worker now, note what that has hit, and replace it."""
     await victim.kill()
     stage.oracle.read_ledger()
     figures = stage.report.figures
@@ -54,7 +59,7 @@ async def kill_one(stage: Scene) -> None:
     stage.restart_dead()
 
 
-async def random_moment(stage: Scene, victim: WorkerProcess) -> None:
+async def random_moment(stage: Stage, victim: WorkerProcess) -> None:
     """A moment while the worker starts, or while it runs steps."""
     if stage.random.random() < EARLY:
         await asyncio.sleep(stage.random.uniform(0, START_SECONDS))

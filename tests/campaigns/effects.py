@@ -17,7 +17,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A step began (`start`), returned (`end`) or raised (`fail`); or `seen`: a run's end was seen."""
+    """A step began (`start`), returned (`end`) or raised (`fail`); or `seen`: a run's end was seen.
+
+    Senders of events write what they were told: `accepted`, `refused`, `again`; `cmd` is the sender, `stage`
+    the number of the event.
+    """
 
     kind: str
     run: str
@@ -85,7 +89,7 @@ class LedgerReader:
             self.starts += 1
             self.workers[entry.pid].add(entry.worker)
             self._running[entry.pid][entry.execution] = entry
-        elif entry.kind != "seen":
+        elif entry.kind in {"end", "fail"}:
             self._running[entry.pid].pop(entry.execution, None)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -129,29 +129,41 @@ class Fleet:
         self.reader = LedgerReader(self.ledger_path)
         self.book = LogBook(tuple(expected))
         self.members: list[WorkerProcess] = []
+        self.others: list[WorkerProcess] = []
+        """Processes that are no workers."""
         self.hired = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for member in self.members:
+        everybody = [*self.members, *self.others]
+        for member in everybody:
             member.signal(signal.SIGKILL)
-        for member in self.members:
+        for member in everybody:
             while member.alive:
                 time.sleep(POLL_SECONDS)
         self.reader.close()
 
     def hire(self, **options: float) -> WorkerProcess:
         """Start a worker process."""
-        command = [sys.executable, "-m", "tests.campaigns.worker_process"]
-        command += ["--url", self._url, "--ledger", str(self.ledger_path)]
-        for name, value in {**self._options, **options}.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
-        self.hired += 1
-        member = WorkerProcess(command, self._place / f"worker-{self.hired}.log")
+        member = self._started("tests.campaigns.worker_process", {**self._options, **options})
         self.members.append(member)
         return member
+
+    def send_out(self, module: str, **options: float) -> WorkerProcess:
+        """Start a process of another kind."""
+        other = self._started(module, options)
+        self.others.append(other)
+        return other
+
+    def _started(self, module: str, options: Mapping[str, float]) -> WorkerProcess:
+        command = [sys.executable, "-m", module]
+        command += ["--url", self._url, "--ledger", str(self.ledger_path)]
+        for name, value in options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        self.hired += 1
+        return WorkerProcess(command, self._place / f"process-{self.hired}.log")
 
     def dismiss(self, member: WorkerProcess) -> None:
         """Forget a process that has ended; its log goes into the book."""

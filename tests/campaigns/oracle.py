@@ -15,6 +15,7 @@ from tests.campaigns.effects import Entry, Ledger, LedgerReader
 
 if TYPE_CHECKING:
     from durable import Client
+    from durable.model.rows import RunRow
 
 PAGE = 1000
 
@@ -47,10 +48,14 @@ class Oracle:
     def read_ledger(self) -> None:
         """Take in what steps have written since the last time."""
         for entry in self._reader.advance():
-            if entry.kind == "start":
-                self._began(entry)
-            elif entry.kind == "seen":
-                self._closed.add(entry.run)
+            self.take_in(entry)
+
+    def take_in(self, entry: Entry) -> None:
+        """One entry of the ledger."""
+        if entry.kind == "start":
+            self._began(entry)
+        elif entry.kind == "seen":
+            self._closed.add(entry.run)
 
     def _began(self, entry: Entry) -> None:
         self.figures["executions"] += 1
@@ -71,6 +76,19 @@ class Oracle:
 
     async def judge(self, run_id: str, name: str, seed: int) -> None:
         """Look at a run that has ended."""
+        ended = await self.close(run_id)
+        if ended is None:
+            return
+        row, rows, starts = ended
+        found = [*sequence_faults(rows, row.seq), *status_faults(rows, row.status)]
+        found += _result(rows, name, seed)
+        found += steps_faults(rows, starts, labour.right_steps(name), self.absent)
+        found += owners_faults(rows)
+        self.violations += [f"run {run_id} ({name}): {what}" for what in found]
+        self.count(rows, starts)
+
+    async def close(self, run_id: str) -> tuple[RunRow, Sequence[EventRow], Sequence[Entry]] | None:
+        """A run has ended: its row, its history, and what the ledger has of its steps. Nothing may begin now."""
         self._ledger.write("seen", run_id)
         self.read_ledger()
         starts = self._open.pop(run_id, [])
@@ -80,15 +98,10 @@ class Oracle:
         rows = await patiently(clock, lambda: store.history(run_id, 0, PAGE))
         if row is None or not rows:
             self.violations.append(f"run {run_id} was seen to have ended and is not there")
-            return
-        found = [*_sequence(rows, row.seq), *_status(rows, row.status)]
-        found += _result(rows, name, seed)
-        found += _steps(rows, starts, labour.right_steps(name), self.absent)
-        found += _owners(rows)
-        self.violations += [f"run {run_id} ({name}): {what}" for what in found]
-        self._count(rows, starts)
+            return None
+        return row, rows, starts
 
-    def _count(self, rows: Sequence[EventRow], starts: Sequence[Entry]) -> None:
+    def count(self, rows: Sequence[EventRow], starts: Sequence[Entry]) -> None:
         kinds = Counter(row.type for row in rows)
         self.figures["runs"] += 1
         self.figures["steps"] += kinds[history.StepCompleted.code]
@@ -97,7 +110,7 @@ class Oracle:
         self.figures["executions lost to faults"] += len(starts) - recorded
 
 
-def _sequence(rows: Sequence[EventRow], length: int) -> list[str]:
+def sequence_faults(rows: Sequence[EventRow], length: int) -> list[str]:
     found = []
     if [row.seq for row in rows] != list(range(1, len(rows) + 1)):
         found.append(f"its history has gaps: {[row.seq for row in rows]}")
@@ -109,7 +122,7 @@ def _sequence(rows: Sequence[EventRow], length: int) -> list[str]:
     return found
 
 
-def _status(rows: Sequence[EventRow], status: str) -> list[str]:
+def status_faults(rows: Sequence[EventRow], status: str) -> list[str]:
     """The row's status is what its history adds up to."""
     folded = "pending"
     for row in rows:
@@ -135,7 +148,7 @@ def _result(rows: Sequence[EventRow], name: str, seed: int) -> list[str]:
     return [] if got == right else [f"its result is {got}, not {right}"]
 
 
-def _steps(
+def steps_faults(
     rows: Sequence[EventRow], starts: Sequence[Entry], expected: int, absent: set[int]
 ) -> list[str]:
     """Each step was completed once, by the last execution that was ever begun."""
@@ -158,7 +171,7 @@ def _steps(
     return found
 
 
-def _owners(rows: Sequence[EventRow]) -> list[str]:
+def owners_faults(rows: Sequence[EventRow]) -> list[str]:
     """An owner that was lost never writes again, and nobody takes over unsaid."""
     owner, gone, found = 0, set(), []
     for row in rows:

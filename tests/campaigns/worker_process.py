@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from durable import Client, Worker
-from tests.campaigns import labour
+from tests.campaigns import collecting, labour
 from tests.campaigns.effects import Ledger
 
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
@@ -24,7 +24,7 @@ async def work(options: argparse.Namespace) -> None:
     async with Client(options.url) as client:
         worker = Worker(
             client,
-            workflows=labour.WORKFLOWS,
+            workflows=(*labour.WORKFLOWS, collecting.collect),
             queues={"default": options.slots},
             lease=options.lease,
             grace=options.grace,

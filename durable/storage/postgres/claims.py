@@ -111,9 +111,17 @@ def _fresh(key: int, run: NewRun, owned: bool) -> Started:
 
 
 def _claim(row: Row) -> Claim:
-    key, run_id, lane, epoch, seq, consumed, head, status, now, lost, recoveries, first = row
+    key, run_id, lane, epoch, seq, consumed, head, status, now, lost, recoveries, first, *came = row
     at = now + PG_EPOCH
-    return Claim(key, run_id, lane, epoch, seq, first, consumed, head, status, at, lost, recoveries)
+    messages: list[Message] = []
+    if came and came[0] is not None:
+        messages = [
+            Message(key, consumed + number, name, data)
+            for number, (name, data) in enumerate(zip(*came, strict=True), 1)
+        ]
+    return Claim(
+        key, run_id, lane, epoch, seq, first, consumed, head, status, at, lost, recoveries, messages
+    )
 
 
 def _existing(row: Row) -> Started:

@@ -72,14 +72,14 @@ class Hints(Database):
             await link.close()
 
     async def _arrivals(self, connection: Any) -> AsyncIterator[None]:
-        """One item per bunch of notifications; ends with an error when the connection is dead."""
+        """One item per bunch of notifications of others; ends with an error when the connection is dead."""
         while self._open:
             bunch = connection.notifies(timeout=_QUIET, stop_after=1)
-            heard = [note async for note in bunch]
-            if heard:
-                yield
-            else:
+            senders = [note.pid async for note in bunch]
+            if not senders:
                 await connection.execute("select 1")
+            elif any(sender != self._working.backend for sender in senders):
+                yield
 
     async def close(self) -> None:
         """Release everything; idempotent."""

@@ -143,7 +143,7 @@ def test_a_commit_in_full(planner, worker, keys):
 def test_a_claim(planner, worker, keys):
     planner.claim(worker, 50)
     used = {(table, index) for table, _, index in planner.scans()}
-    assert used == {("runs", "runs_ready"), ("runs", "runs_pkey")}
+    assert used == {("runs", "runs_ready"), ("runs", "runs_pkey"), ("inbox", "inbox_pkey")}
 
 
 def test_messages(planner, keys):
