@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from durable import Decision, Err, Event, Ok, PendingRequest, Request
+from durable import Decision, Err, Event, Ok, Request
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,11 +31,6 @@ def test_a_request_has_a_question_and_an_answer():
     add = Request("add", int, str)
     assert (add.name, add.asks, add.answers) == ("add", int, str)
     assert repr(add) == "Request('add', <class 'int'>, <class 'str'>)"
-
-
-def test_requests_wait_for_their_feature():
-    with pytest.raises(NotImplementedError, match="requests"):
-        PendingRequest()
 
 
 def test_a_decision_is_true_when_approved():
