@@ -9,13 +9,14 @@ import pytest
 from durable import Client, Context, Retry, RunFailed, Worker, step, workflow
 
 DONE: list[str] = []
-GATE = asyncio.Event()
+GATES: list[asyncio.Event] = []
+"""The gate of the test that is running: an event belongs to the loop that it is first awaited on."""
 
 
 @pytest.fixture(autouse=True)
 def _empty() -> None:
     DONE.clear()
-    GATE.clear()
+    GATES[:] = [asyncio.Event()]
 
 
 @step
@@ -56,7 +57,7 @@ async def act_for_good(name: str) -> str:
 
 @step(compensate=undo)
 async def act_slowly(name: str) -> str:
-    await GATE.wait()
+    await GATES[0].wait()
     DONE.append(name)
     return name
 
@@ -166,7 +167,7 @@ async def test_a_running_step_is_awaited_and_undone_first(client: Client) -> Non
             while await handle.status() != "compensating":
                 await asyncio.sleep(0.01)
         assert undone() == []
-        GATE.set()
+        GATES[0].set()
         with pytest.raises(RunFailed):
             await handle.result(timeout=20)
     assert undone() == ["slow", "quick"]
@@ -177,7 +178,7 @@ async def test_a_step_that_was_given_up_is_undone_when_it_completes(client: Clie
     async with Worker(client, workflows=ALL):
         handle = await client.start(gives_up)
         await asyncio.sleep(0.2)
-        GATE.set()
+        GATES[0].set()
         assert await handle.result(timeout=20) == "given up"
     assert undone() == ["late"]
     assert await handle.status() == "completed"
