@@ -99,9 +99,9 @@ CREATE TABLE [history] (
     PRIMARY KEY (run_key, seq)
 ) STRICT, WITHOUT ROWID;
 
--- Three rare types that are looked for by what they say: followers (53) and published state (60) by name,
--- answers to requests (43) by the request's number. A plain step is in neither index.
-CREATE INDEX [history_named] ON [history] (run_key, type, name, seq) WHERE type IN (53, 60);
+-- Two rare types that are looked for by what they say: published state (60) by name, answers to requests
+-- (43) by the request's number. A plain step is in neither index.
+CREATE INDEX [history_states] ON [history] (run_key, name, seq) WHERE type = 60;
 CREATE INDEX [history_replies] ON [history] (run_key, cmd) WHERE type = 43;
 
 CREATE TABLE [inbox] (

@@ -36,6 +36,10 @@ from durable.storage.postgres.arrays import (
 
 Lanes = Mapping[Lane, int]
 
+_PARK: Final = Act.PARK
+_FINISH: Final = Act.FINISH
+"""Looking up a member of an enumeration takes longer than packing it."""
+
 _UNDER_HOLD: Final = frozenset({"paused", "blocked"})
 """Shown instead of the status while a run is held; the status under it stays."""
 
@@ -76,11 +80,11 @@ def commit_arrays(batch: Sequence[Commit], lanes: Lanes) -> list[Packed]:
     return [
         *_guards(batch),
         int2s([c.act for c in batch]),
-        int2s([c.hold if c.act is Act.PARK else 0 for c in batch]),
-        optional_times([c.wake_at if c.act is Act.PARK else None for c in batch]),
+        int2s([c.hold if c.act is _PARK else 0 for c in batch]),
+        optional_times([c.wake_at if c.act is _PARK else None for c in batch]),
         texts(statuses),
         texts([c.blocked_by for c in batch]),
-        texts([c.waiting_for if c.act is Act.PARK else None for c in batch]),
+        texts([c.waiting_for if c.act is _PARK else None for c in batch]),
         *_events(batch),
         *_messages(batch),
         *_children(batch, lanes),
@@ -167,7 +171,7 @@ def _waits(batch: Sequence[Commit]) -> list[Packed | str | None]:
 
 def _open_waits(commit: Commit) -> Sequence[NewWait]:
     """Those that outlive the commit; of several under one command the last."""
-    if commit.act is Act.FINISH:
+    if commit.act is _FINISH:
         return ()
     waits = {wait.cmd: wait for wait in commit.waits if wait.cmd not in commit.ended_waits}
     return list(waits.values())

@@ -22,6 +22,9 @@ from durable.storage.sqlite.texts import insert_history
 from durable.storage.sqlite.waiting import end_waits, end_waits_of, write_waits
 
 _GUARDS: Final = """
+SELECT key, owner, epoch, seq, inbox_head, consumed FROM [runs]
+WHERE key IN (SELECT value FROM json_each(?))"""
+_GUARDS_OF_ENDS: Final = """
 SELECT key, owner, epoch, seq, inbox_head, consumed, control_head, has_waits FROM [runs]
 WHERE key IN (SELECT value FROM json_each(?))"""
 _READY: Final = "WHEN inbox_head > new.consumed THEN min(coalesce(ready_at, :now), :now)"
@@ -53,6 +56,10 @@ DELETE FROM [inbox] WHERE (run_key, n) IN (
     SELECT i.run_key, i.n FROM json_each(?) AS read
     JOIN [inbox] i ON i.run_key = read.value ->> 0
                       AND i.n > read.value ->> 1 AND i.n <= read.value ->> 2)"""
+_KEEPS: Final = Act.KEEP
+_FINISH: Final = Act.FINISH
+"""Looking up a member of an enumeration takes longer than all else that is done with it here."""
+
 _BEGIN_GENERATION: Final = "UPDATE [runs] SET first_seq = ? WHERE key = ?"
 
 
@@ -65,8 +72,9 @@ class _Guard:
     seq: int
     inbox_head: int
     consumed: int
-    control_head: int
-    has_waits: int
+    control_head: int = 0
+    has_waits: int = 0
+    """These two are read where a run ends."""
 
     def judge(self, worker: int, item: Commit) -> Code:
         if self.owner != worker or self.epoch != item.epoch:
@@ -74,8 +82,9 @@ class _Guard:
         if self.seq != item.seq:
             return Code.OTHER_SEQ
         # A run must not end before it has seen what was said to be seen (a cancel).
-        unheard = item.act is Act.FINISH and self.control_head > item.consumed
-        return Code.UNSEEN if unheard else Code.APPLIED
+        if self.control_head > item.consumed and item.act is _FINISH:
+            return Code.UNSEEN
+        return Code.APPLIED
 
 
 @dataclass(slots=True)
@@ -93,13 +102,14 @@ class _Accepted:
         self.items.append(item)
         if item.consumed > guard.consumed:
             self.consumed.append((item.key, guard.consumed, item.consumed))
-        if item.act is Act.KEEP:
+        if item.act is _KEEPS:
             self.kept.append((item.key, seq, item.consumed, item.status))
             return
-        if item.act is Act.FINISH and guard.has_waits:
+        ends = item.act is _FINISH
+        if ends and guard.has_waits:
             self.over.append(item.key)
-        hold = 0 if item.act is Act.FINISH else item.hold
-        waiting_for = None if item.act is Act.FINISH else item.waiting_for
+        hold = 0 if ends else item.hold
+        waiting_for = None if ends else item.waiting_for
         state = (item.act, item.wake_at, hold, item.blocked_by if hold else None, waiting_for)
         self.left.append((item.key, seq, item.consumed, item.status, *state))
 
@@ -143,7 +153,8 @@ def _reading(database: Database, batch: Sequence[Commit]) -> list[Committed]:
 def _apply(
     database: Database, now: int, worker: int, batch: Sequence[Commit], numbers: Lanes
 ) -> list[Committed]:
-    guards = _guards(database, [item.key for item in batch])
+    text = _GUARDS_OF_ENDS if any(item.act is _FINISH for item in batch) else _GUARDS
+    guards = _guards(database, [item.key for item in batch], text)
     accepted = _Accepted()
     codes = [_judge(guards.get(item.key), worker, item, accepted) for item in batch]
     _write(database, now, accepted)
@@ -177,8 +188,8 @@ def probe(
     return answers
 
 
-def _guards(database: Database, keys: Iterable[int]) -> dict[int, _Guard]:
-    rows = database.fetch(_GUARDS, (json.dumps(list(keys)),))
+def _guards(database: Database, keys: Iterable[int], text: str = _GUARDS) -> dict[int, _Guard]:
+    rows = database.fetch(text, (json.dumps(list(keys)),))
     return {key: _Guard(*row) for key, *row in rows}
 
 
@@ -191,7 +202,7 @@ def _judge(guard: _Guard | None, worker: int, item: Commit, accepted: _Accepted)
     seq = item.seq + len(item.events)
     accepted.add(item, guard, seq)
     guard.seq, guard.consumed = seq, item.consumed
-    if item.act is not Act.KEEP:
+    if item.act is not _KEEPS:
         guard.owner = None
     return code
 
@@ -217,7 +228,7 @@ def _write(database: Database, now: int, accepted: _Accepted) -> None:
             database.execute(_BEGIN_GENERATION, (item.first_seq, item.key))
         if item.ended_waits:
             end_waits(database, item.key, item.ended_waits)
-        if item.waits and item.act is not Act.FINISH:
+        if item.waits and item.act is not _FINISH:
             write_waits(database, item.key, item.waits, item.ended_waits)
     end_waits_of(database, accepted.over)
 

@@ -21,7 +21,7 @@ SELECT key, {STATUS}, finished_at, hold, owner, seq, consumed, parent_key, paren
 FROM [runs] r WHERE id = ?"""
 _FOLLOWERS: Final = f"""
 SELECT name FROM [history]
-WHERE run_key = :key AND type IN (53, 60) AND type = {CODES["FollowerAdded"]}
+WHERE run_key = :key AND type = {CODES["FollowerAdded"]}
 UNION
 SELECT substr(name, length('~follow:') + 1) FROM [inbox]
 WHERE run_key = :key AND n > :consumed AND name GLOB '~follow:*'"""

@@ -44,31 +44,28 @@ JOIN [history] h ON h.run_key = r.key AND h.seq = r.seq
 WHERE r.finished_at IS NOT NULL"""
 
 
-_NAMED: Final = frozenset({CODES["FollowerAdded"], CODES["StateSet"]})
-"""Types that the index `history_named` holds; it is used by statements that say so in its own words."""
-
 _CHILDREN: Final = """
 SELECT parent_cmd, id FROM [runs]
 WHERE parent_key = ? AND parent_cmd IN (SELECT value FROM json_each(?)) ORDER BY key"""
 _STATES: Final = f"""
 WITH RECURSIVE named (id, key, name) AS (
-    SELECT r.id, r.key, (SELECT name FROM [history] INDEXED BY [history_named]
-                         WHERE run_key = r.key AND type IN (53, 60) AND type = 60 ORDER BY name LIMIT 1)
+    SELECT r.id, r.key, (SELECT name FROM [history] INDEXED BY [history_states]
+                         WHERE run_key = r.key AND type = 60 ORDER BY name LIMIT 1)
     FROM json_each(?) asked JOIN [runs] r ON r.id = asked.value
     UNION ALL
-    SELECT id, key, (SELECT h.name FROM [history] h INDEXED BY [history_named]
-                     WHERE h.run_key = named.key AND h.type IN (53, 60) AND h.type = 60
+    SELECT id, key, (SELECT h.name FROM [history] h INDEXED BY [history_states]
+                     WHERE h.run_key = named.key AND h.type = 60
                            AND h.name > named.name ORDER BY h.name LIMIT 1)
     FROM named WHERE name IS NOT NULL)
 SELECT named.id, {EVENT.format("h")} FROM named JOIN [history] h
 ON h.run_key = named.key AND h.seq = (
-    SELECT max(seq) FROM [history] INDEXED BY [history_named]
-    WHERE run_key = named.key AND type IN (53, 60) AND type = 60 AND name = named.name)"""
+    SELECT max(seq) FROM [history] INDEXED BY [history_states]
+    WHERE run_key = named.key AND type = 60 AND name = named.name)"""
 """One probe per name that a run has published, however often."""
 
 _NEWEST: Final = f"""
-SELECT {EVENT.format("h")} FROM [runs] r JOIN [history] h ON h.run_key = r.key
-WHERE r.id = ? AND h.type = {{type:d}} AND h.name = ? {{indexed}} ORDER BY h.seq DESC LIMIT 1"""
+SELECT {EVENT.format("h")} FROM [runs] r JOIN [history] h {{index}} ON h.run_key = r.key
+WHERE r.id = ? AND h.type = {{type:d}} AND h.name = ? ORDER BY h.seq DESC LIMIT 1"""
 _REPLIES: Final = f"""
 SELECT r.id, {EVENT.format("h")}
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS cmd FROM json_each(?)) AS asked
@@ -148,8 +145,9 @@ def states(database: Database, run_ids: Sequence[str]) -> dict[str, dict[str, Ev
 
 def newest(database: Database, run_id: str, type: int, name: str) -> EventRow | None:
     """The newest event of this type and name."""
-    indexed = "AND h.type IN (53, 60)" if type in _NAMED else ""
-    row = database.one(_NEWEST.format(type=type, indexed=indexed), (run_id, name))
+    # The type as it stands: an index of one type serves no statement for any type.
+    index = "INDEXED BY [history_states]" if type == CODES["StateSet"] else ""
+    row = database.one(_NEWEST.format(type=type, index=index), (run_id, name))
     return EventRow(*row) if row else None
 
 
