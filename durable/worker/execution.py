@@ -336,9 +336,11 @@ class Execution:
         except Exception as error:
             self._block(error)
         else:
-            seq = self.length
+            seq, held = self.length, len(self.held)
             for command in commands:
                 self._take(command, seq)
+            if self._events:
+                self._hold_for_all_of_it(held)
         if self.instance.length >= WARN_HISTORY:
             self._check_length()
 
@@ -347,6 +349,15 @@ class Execution:
         self._events = deque(
             event for event in self._events if not (isinstance(event, _WAITS) and event.cmd == cmd)
         )
+
+    def _hold_for_all_of_it(self, first: int) -> None:
+        """What an event led to waits for the events that follow from it too: a patch, say, that was taken.
+
+        A commit may end between them; had a step begun by then, a replay might take another way than it.
+        """
+        seq = self.length + len(self._events)
+        for place in range(first, len(self.held)):
+            self.held[place] = seq, self.held[place][1]
 
     def at(self) -> int:
         """The time of an event that happens now; it never goes back within a run."""

@@ -470,3 +470,24 @@ async def test_a_run_that_was_cancelled_before_its_first_claim_starts_no_step(ho
     execution = begin(host, hardly_begins, messages=[cancel()])
     assert host.ran == []
     assert types(execution.next_commit()) == ["CancelRequested", "RunCancelled"]
+
+
+@workflow
+async def patched_later(ctx: Context) -> int:
+    n = await ctx.step(add, 1)
+    if ctx.patched("twice"):
+        return await ctx.step(add, n)
+    return n
+
+
+async def test_what_follows_a_patch_waits_until_the_patch_is_durable(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit may carry the event that led to it without the patch: no step of the new way has begun then."""
+    execution = begin(host, patched_later)
+    report(execution, host)
+    monkeypatch.setattr(room, "MAX_EVENTS_PER_COMMIT", 1)
+    assert types(apply(execution)) == ["StepCompleted"]
+    assert [command.cmd for command in host.ran] == [1]
+    assert types(apply(execution)) == ["Patched"]
+    assert [command.cmd for command in host.ran] == [1, 2]
