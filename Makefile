@@ -98,7 +98,7 @@ crash-server: $(STAMP) $(SERVER) ## the database server dies
 	$(call CAMPAIGN,crash_server)
 
 crash-points: $(STAMP) $(SERVER) ## every fault at every store operation of every scenario, on both stores
-	DURABLE_CRASH_POINTS=1 $(PY) -m pytest -m slow -s tests/acceptance/test_crash_points*.py $(ARGS)
+	DURABLE_CRASH_POINTS=1 $(PY) -m pytest -m "slow or campaign" -s tests/acceptance/test_crash_points*.py $(ARGS)
 
 events: $(STAMP) $(SERVER) ## a hundred thousand events to a thousand runs while workers are killed
 	$(call CAMPAIGN,events)
