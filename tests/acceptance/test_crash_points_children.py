@@ -370,6 +370,7 @@ async def test_a_family_survives_some_single_faults(name: str) -> None:
     await REPORT.try_points("sqlite://", name, SCENARIOS[name], sample(14))
 
 
+@pytest.mark.slow
 @pytest.mark.campaign
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_family_survives_every_single_fault(name: str) -> None:

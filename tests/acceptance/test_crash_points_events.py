@@ -305,6 +305,7 @@ async def test_a_waiting_run_survives_some_single_faults(name: str) -> None:
     await REPORT.try_points("sqlite://", name, SCENARIOS[name], sample(14))
 
 
+@pytest.mark.slow
 @pytest.mark.campaign
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_waiting_run_survives_every_single_fault(name: str) -> None:
