@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from random import Random
 
 from pydantic import BaseModel
@@ -75,7 +76,7 @@ class Plan:
     duplicates: int
     """Events of all senders together that are sent once more."""
     seed: int
-    wave: int = 100
+    wave: int = 50
     """Runs that are new at the same time."""
     closing: int = 20
     """One run in so many is joined by one that ends before it has had all that is sent to it."""
@@ -98,8 +99,12 @@ class Plan:
         """How many events this sender sends twice."""
         return Share(self.duplicates, self.senders).of(sender)
 
-    def order(self, sender: int) -> Iterator[tuple[str, int]]:
-        """What a sender sends, in its order: a run, and a number that counts from 0 for each run."""
+    def phases(self, sender: int) -> Iterator[tuple[str | None, list[tuple[str, int]]]]:
+        """What a sender sends, in its order: runs, and numbers that count from 0 for each run.
+
+        With each phase comes the run to whose end it waits first: so the backlog has a bound, and runs
+        also wait for events. All that this run takes was sent in the phases before.
+        """
         random = Random(f"{self.seed}:{sender}")
         places: list[tuple[float, str]] = []
         for run in self.wanted:
@@ -108,9 +113,13 @@ class Plan:
                 (wave + random.random() * OVERLAP, run) for _ in range(self.sent(run, sender))
             ]
         reached: dict[str, int] = {}
-        for _, run in sorted(places):
-            number = reached[run] = reached.get(run, -1) + 1
-            yield run, number
+        for phase, some in groupby(sorted(places), key=lambda place: int(place[0])):
+            first = (phase - OVERLAP) * self.wave
+            parcels: list[tuple[str, int]] = []
+            for _, run in some:
+                number = reached[run] = reached.get(run, -1) + 1
+                parcels.append((run, number))
+            yield (f"{COLLECTING}-{first}" if first >= 0 else None), parcels
 
 
 def _number(run: str) -> int:

@@ -34,26 +34,34 @@ class Sender:
         self._number = number
         self._random = Random(f"{plan.seed}:{number}:manner")
         self._known: set[str] = set()
-        parcels = [one for one in plan.order(number) if not self._is_late(one)]
+        self._phases = list(plan.phases(number))
+        parcels = [one for _, some in self._phases for one in some if not self._is_late(one)]
         again = self._random.sample(range(len(parcels)), plan.again(number))
-        self._parcels = iter(parcels)
         self._again = {parcels[place] for place in again}
 
     async def send_all(self) -> None:
         """Send all that the plan has for this sender."""
-        while parcels := list(islice(self._parcels, self._random.randint(1, LARGEST))):
-            await self._start({run for run, _ in parcels})
-            if self._random.random() < 0.5:
-                # Only one by one does a sender learn which of them came too late.
-                together = [one for one in parcels if not one[0].startswith(CLOSING)]
-                await self._send_together(together)
-                parcels = [one for one in parcels if one[0].startswith(CLOSING)]
-            async with asyncio.TaskGroup() as tasks:
-                for run in dict.fromkeys(run for run, _ in parcels):
-                    tasks.create_task(self._send_in_turn([one for one in parcels if one[0] == run]))
-        for parcel in filter(self._is_late, self._plan.order(self._number)):
+        for awaited, parcels in self._phases:
+            if awaited is not None:
+                await self._client.handle(awaited).result()
+            rest = iter([one for one in parcels if not self._is_late(one)])
+            while some := list(islice(rest, self._random.randint(1, LARGEST))):
+                await self._send_some(some)
+        for parcel in (
+            one for _, parcels in self._phases for one in filter(self._is_late, parcels)
+        ):
             await self._client.handle(parcel[0]).result()
             await self._send_in_turn([parcel])
+
+    async def _send_some(self, parcels: Sequence[Parcel]) -> None:
+        await self._start({run for run, _ in parcels})
+        if self._random.random() < 0.5:
+            # Only one by one does a sender learn which of them came too late.
+            await self._send_together([one for one in parcels if not one[0].startswith(CLOSING)])
+            parcels = [one for one in parcels if one[0].startswith(CLOSING)]
+        async with asyncio.TaskGroup() as tasks:
+            for run in dict.fromkeys(run for run, _ in parcels):
+                tasks.create_task(self._send_in_turn([one for one in parcels if one[0] == run]))
 
     def _is_late(self, parcel: Parcel) -> bool:
         """It is sent when its run has ended."""

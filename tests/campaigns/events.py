@@ -31,7 +31,7 @@ from tests.campaigns.campaign import Report, Stage, arguments, play_on_stores
 from tests.campaigns.collecting import Plan
 from tests.campaigns.crash_kill import kill
 from tests.campaigns.effects import Entry, Ledger, LedgerReader
-from tests.campaigns.fleet import Fleet, Stuck, WorkerProcess, until
+from tests.campaigns.fleet import PATIENCE_SECONDS, Fleet, Stuck, WorkerProcess, until
 from tests.campaigns.oracle import (
     Oracle,
     sequence_faults,
@@ -193,6 +193,7 @@ async def play(options: argparse.Namespace, url: str, place: Path) -> Report:
                 await _kill_over(stage, plan, options.rounds)
                 await _finish(stage, plan)
                 await oracle.judge_all()
+                await _at_work(stage)
                 await fleet.retire()
             except Stuck as error:
                 oracle.violations.append(str(error))
@@ -224,6 +225,17 @@ def _send_out(fleet: Fleet, plan: Plan, number: int) -> None:
         duplicates=plan.duplicates,
         seed=plan.seed,
     )
+
+
+async def _at_work(stage: Stage) -> None:
+    """Wait until all workers have a lease: one that is still starting knows of no signals."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    leased: set[int] = set()
+    while not leased.issuperset(member.pid for member in stage.fleet.members):
+        if time.monotonic() > deadline:
+            raise Stuck("a worker does not start")
+        await asyncio.sleep(LOOK_SECONDS)
+        leased = {info.pid for _, info in await stage.client.storage.leased()}
 
 
 async def _follow(oracle: Oracle) -> None:
