@@ -113,7 +113,7 @@ def _fresh(key: int, run: NewRun, owned: bool) -> Started:
 def _claim(row: Row) -> Claim:
     key, run_id, lane, epoch, seq, consumed, head, status, now, lost, recoveries, first, *came = row
     at = now + PG_EPOCH
-    messages: list[Message] = []
+    messages: Sequence[Message] = ()
     if came and came[0] is not None:
         messages = [
             Message(key, consumed + number, name, data)

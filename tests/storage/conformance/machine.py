@@ -310,9 +310,15 @@ class StoreMachine(RuleBasedStateMachine):
             run.owner, run.epoch, run.not_before = worker, run.epoch + 1, 0
             run.status = "running"
             run.ready_at = self.now.after(10)
-            assert claim == self._as_claim(run)
+            self._check_claim(claim, run)
             if not lost:
                 self._believe(worker, claim)
+
+    def _check_claim(self, claim: Claim, run: Run) -> None:
+        assert replace(claim, messages=()) == self._as_claim(run)
+        if claim.messages:  # a store may bring along what has come, all of it
+            unread = list(enumerate(run.inbox, 1))[run.consumed :]
+            assert [(m.number, m.name) for m in claim.messages] == unread
 
     def _due(self, run: Run) -> bool:
         return run.owner is None and not run.hold and self._past(run)
@@ -614,6 +620,6 @@ class StoreMachine(RuleBasedStateMachine):
             mine = {claim.key: claim for claim in self.do(self.store.adopt(worker, keys))}
             assert set(mine) == {run.key for run in self._owned(worker)}
             for run in self._owned(worker):
-                assert mine[run.key] == self._as_claim(run)
+                self._check_claim(mine[run.key], run)
             due = {run.key for run in self._owned(worker) if self._past(run)}
             assert {held.key for held in self.do(self.store.owned(worker))} == due
