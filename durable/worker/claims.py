@@ -96,9 +96,10 @@ class Claimer:
                 _log.exception("claiming runs failed, trying again")
             if found >= MAX_CLAIM:
                 continue  # there may be more
-            pause = _IDLE_SECONDS[0] if found else self._pause
-            await self._wait(pause)
-            self._pause = min(pause * 2, _IDLE_SECONDS[1])
+            if found:
+                self._pause = _IDLE_SECONDS[0]
+            await self._wait(self._pause)
+            self._pause = min(self._pause * 2, _IDLE_SECONDS[1])  # a poke has made it short meanwhile
 
     async def _wait(self, seconds: float) -> None:
         timer = self._clock.call_later(seconds, self._poke.set)
@@ -112,8 +113,8 @@ class Claimer:
         if not self._host.healthy():
             return 0
         if self._dropped or len(self._host) or self._clock.monotonic() >= self._look_due:
-            self._look_due = self._clock.monotonic() + _LOOK_SECONDS
             await self._look_after(worker)
+            self._look_due = self._clock.monotonic() + _LOOK_SECONDS
         lanes = self._host.open_lanes()
         if not lanes:
             return 0

@@ -220,7 +220,7 @@ async def test_claiming_goes_on_after_any_error() -> None:
         process.storage._fault_of = lambda operation: (
             ERROR_BEFORE if operation.verb == "owned" else None
         )
-        await world.pass_time(1)
+        await world.pass_time(3)  # a worker that holds nothing looks once a second
         health = process.worker.health()
         assert not health.ready
         assert "injected" in health.details["trouble"]["claims"]
