@@ -99,7 +99,9 @@ class Claimer:
             if found:
                 self._pause = _IDLE_SECONDS[0]
             await self._wait(self._pause)
-            self._pause = min(self._pause * 2, _IDLE_SECONDS[1])  # a poke has made it short meanwhile
+            self._pause = min(
+                self._pause * 2, _IDLE_SECONDS[1]
+            )  # a poke has made it short meanwhile
 
     async def _wait(self, seconds: float) -> None:
         timer = self._clock.call_later(seconds, self._poke.set)
