@@ -331,6 +331,8 @@ class Execution:
             note(self.under_way, event, self.length)
             if isinstance(event, _GENERATIONS):
                 self._new_generation(frozenset())
+                if self.paused:  # whoever takes over reads this generation only
+                    self._events.appendleft(history.Paused(event.at))
         try:
             commands = self.instance.apply(event)
         except Exception as error:
@@ -824,7 +826,13 @@ def _final_event(
 
 def _messages_in(rows: Sequence[EventRow]) -> int:
     """How many of these events are messages of the inbox: those go only with their events."""
-    return sum(row.type in history.FROM_INBOX for row in rows)
+    return sum(row.type in history.FROM_INBOX and not _is_carried_over(row) for row in rows)
+
+
+def _is_carried_over(row: EventRow) -> bool:
+    """A pause that a new generation takes over from the one before was never in the inbox."""
+    event = decode_event(row) if row.type == history.Paused.code else None
+    return isinstance(event, history.Paused) and not event.number
 
 
 # ruff: noqa: SLF001 - the table names parts of the class

@@ -12,6 +12,7 @@ import pytest
 from durable import Client, Context, Event, NotAllowedInWorkflow, Retry, workflow
 from durable.errors import IllegalTransition
 from tests.acceptance.crash_points import (
+    LEDGER,
     OneOf,
     Report,
     Scenario,
@@ -193,6 +194,26 @@ async def takes_one_each(ctx: Context, n: int) -> int:
 
 
 @workflow
+async def slow_generations(ctx: Context, n: int) -> int:
+    await ctx.step(slow, 2.0)
+    if n < 2:
+        await ctx.continue_as_new(n + 1)
+    return n
+
+
+async def pause_over_a_new_generation(client: Client) -> Any:
+    """The pause comes in the last step of a generation; the first step of the next one waits for `resume`."""
+    await client.start(slow_generations, 1, id="a")
+    await client.clock.sleep(1)
+    await pause(client)
+    await client.clock.sleep(8)
+    if not LEDGER.lines:  # before the first resume, whoever calls it
+        LEDGER.lines.append(f"{len({name for what, name in LEDGER.entries if what == 'began'})} begun")
+    await resume(client)
+    return [LEDGER.lines[0], await outcome(client, slow_generations)]
+
+
+@workflow
 async def parent_of_generations(ctx: Context, n: int) -> int:
     if n < 2:
         await ctx.start(waits_long, n, id="kid")
@@ -316,6 +337,12 @@ SCENARIOS: dict[str, Scenario] = {
         acts(two_steps, pause, pass_a_second, pass_a_second, resume),
         (two_steps,),
         2,
+        elsewhere=True,
+    ),
+    "pause over a new generation": Scenario(
+        pause_over_a_new_generation,
+        (slow_generations,),
+        [OneOf("0 begun", "1 begun"), 2],
         elsewhere=True,
     ),
     "cancel while it is paused": Scenario(

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from durable import Context, workflow
+from durable import Context, step, workflow
 from durable.model.messages import CANCEL, PAUSE
 from durable.model.rows import Act, Commit, Message
 from durable.worker.effects import CancelRestarted, Follow, LookForChildren, RestartChild, Subscribe
 from durable.worker.execution import Execution
-from tests.worker.one_run import Host, apply, begin, cancel, event, types
+from tests.worker.one_run import Host, apply, begin, cancel, event, report, types
 
 
 @pytest.fixture
@@ -36,6 +36,17 @@ def rows(execution: Execution) -> list[Any]:
 def carried_out(execution: Execution, host: Host) -> None:
     effect = host.effects.pop(0)
     execution.carried_out(effect)
+
+
+@step
+async def add(n: int) -> int:
+    return n + 1
+
+
+@workflow
+async def steps_again(ctx: Context) -> None:
+    await ctx.step(add, 1)
+    await ctx.continue_as_new()
 
 
 @workflow
@@ -213,6 +224,31 @@ async def test_a_paused_run_lets_go_whoever_takes_it_over(host: Host) -> None:
     commit = again.next_commit()
     assert commit is not None
     assert (commit.act, commit.hold) == (Act.PARK, 1)
+
+
+async def test_a_pause_goes_on_in_a_new_generation_for_whoever_takes_the_run_over(
+    host: Host,
+) -> None:
+    """A generation is replayed alone: what holds it must stand in it. It is no message of the inbox."""
+    first = begin(host, steps_again)
+    first.receive([Message(1, 1, PAUSE, b"")])
+    report(first, host)
+    commit = first.next_commit()
+    assert commit is not None
+    assert types(commit) == ["Paused", "StepCompleted", "ContinuedAsNew", "Paused"]
+    assert (commit.act, commit.consumed) == (Act.KEEP, 1)
+    second = Execution(host, steps_again, 1, "run", 2, "default")
+    host.begun.append(second)
+    second.replay(commit.events[2:])
+    second.consumed = 1
+    second.begin()
+    assert second.paused
+    assert len(host.ran) == 1
+    letting_go = second.next_commit()
+    assert letting_go is not None
+    assert (types(letting_go), letting_go.act, letting_go.hold) == ([], Act.PARK, 1)
+    second.poisoned("for a reason")
+    assert second.consumed == 1
 
 
 async def test_a_cancel_of_a_run_with_an_open_wait_ends_the_wait_with_it(host: Host) -> None:
