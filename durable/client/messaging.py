@@ -14,7 +14,7 @@ from durable.client.later import refuse_options
 from durable.client.paging import checked_cursor, checked_limit
 from durable.client.patience import patiently
 from durable.clock import SECOND, to_datetime, to_micros
-from durable.errors import IllegalTransition
+from durable.errors import DurableError, IllegalTransition
 from durable.model import history
 from durable.model.duration import days
 from durable.model.events import NO_PAYLOAD, Event, checked_event_name, sent
@@ -22,6 +22,7 @@ from durable.model.messages import end_wait_message, request_message
 from durable.model.naming import checked_text
 from durable.model.records import Listing, Page, PendingEvent
 from durable.model.rows import (
+    MAX_UNREAD,
     Delivered,
     Delivery,
     Publication,
@@ -110,7 +111,8 @@ class Messaging(ClientBase):
 
         It is durable when this returns, and lies in the run's inbox until a wait takes it. The same
         `idempotency_key` sends once. Raises `RunNotFound`, `IllegalTransition` when the run has ended,
-        `PayloadError` when the payload does not fit the event, `StoreUnavailable` after 30 s.
+        `PayloadError` when the payload does not fit the event, `DurableError` when it has 10,000 unread
+        ones, `StoreUnavailable` after 30 s.
         """
         refuse_options("send_event", conn=conn)
         name, data = sent(event, payload)
@@ -260,10 +262,16 @@ def request_delivery(run_id: str, name: str, data: bytes, idempotency_key: str |
 def _check_delivered(run_id: str, answer: Delivered) -> int:
     if not answer.known:
         raise not_found(run_id)
-    if answer.number is None:
+    if answer.number is not None:
+        return answer.number
+    if not answer.is_open:
         message = f"run {run_id} has ended: it takes no events"
         raise IllegalTransition(message)
-    return answer.number
+    message = (
+        f"run {run_id} has {MAX_UNREAD:,} unread events, the limit, and did not take this one: "
+        "send it again when a worker has read them (is one serving the run? is it paused or blocked?)"
+    )
+    raise DurableError(message)
 
 
 def _pending_event(row: WaitRow) -> PendingEvent:

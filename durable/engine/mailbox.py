@@ -23,7 +23,7 @@ from durable.engine.waits import (
     WaitFuture,
     WaitOperation,
 )
-from durable.errors import IllegalTransition, PayloadError, RunNotFound, WaitTimeout
+from durable.errors import DurableError, IllegalTransition, PayloadError, RunNotFound, WaitTimeout
 from durable.model import history
 from durable.model.commands import AnswerRequest, EndWait, Send, Site, StartWait, WriteLog
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 ENDED = "ended"
+FULL = "full"
 """Why an event could not be sent."""
 _INFO = 20  # logging.INFO
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
@@ -185,6 +186,9 @@ class Mailbox:
         elif event.refused == ENDED:
             message = f"run {event.target} has ended: it takes no event {event.name}"
             future.set_exception(IllegalTransition(message))
+        elif event.refused == FULL:
+            message = f"run {event.target} has too many unread events: it did not take {event.name}"
+            future.set_exception(DurableError(message))
         else:
             future.set_exception(RunNotFound(f"there is no run {event.target}"))
 

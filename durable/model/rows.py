@@ -257,12 +257,20 @@ class Delivery:
     """The run must not end before this is in its history (`UNSEEN` for a commit that would)."""
 
 
+MAX_UNREAD = 10_000
+"""Messages from outside in the inbox of a run that it has not read; orders (a cancel) do not count."""
+
+
 @value
 class Delivered:
-    """Answer to a delivery: `number` in the inbox; None: no such run (`known` False) or it has ended."""
+    """Answer to a delivery: `number` in the inbox.
+
+    None: there is no such run (`known` False), it has ended (`is_open` False), or it has `MAX_UNREAD` others.
+    """
 
     number: int | None
     known: bool = True
+    is_open: bool = True
 
 
 @value

@@ -15,7 +15,7 @@ from durable.errors import StoreUnavailable
 from durable.model import history
 from durable.model.commands import Send
 from durable.model.messages import CANCEL, child_message, follow_message, pack_cancel
-from durable.model.rows import Delivery, Publication, Subscription
+from durable.model.rows import Delivered, Delivery, Publication, Subscription
 from durable.model.wire import encode_event
 from durable.worker.effects import (
     CancelRestarted,
@@ -122,7 +122,7 @@ class Messenger:
         for (execution, effect), answer in zip(sends, answers, strict=True):
             refused = None
             if answer.number is None:
-                refused = "ended" if answer.known else "unknown"
+                refused = _reason(answer)
             execution.carried_out(effect, _sent(execution, effect, refused))
 
     async def _publish(self, orders: Sequence[Order]) -> None:
@@ -211,6 +211,12 @@ _WAYS: Mapping[object, Callable[[Messenger, Sequence[Order]], Any]] = {
     Follow: Messenger._follow,  # noqa: SLF001
     LookForChildren: Messenger._look,  # noqa: SLF001
 }
+
+
+def _reason(answer: Delivered) -> str:
+    if not answer.known:
+        return "unknown"
+    return "full" if answer.is_open else "ended"
 
 
 def _sender(execution: Execution, effect: Send) -> str:

@@ -58,7 +58,7 @@ end $fn$;
 create function {schema}.deliver(
     p_now timestamptz, p_run text[], p_name text[], p_data bytea[], p_idem text[],
     p_control smallint[])
-    returns table (number bigint, known boolean)
+    returns table (number bigint, known boolean, is_open boolean)
     language plpgsql
     set jit = off set lock_timeout = '2s' set enable_nestloop = off set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
@@ -79,7 +79,7 @@ begin
     end if;
     return query
     with asked as materialized (
-        select a.*, r.key, r.finished_at is null as open,
+        select a.*, r.key, r.finished_at is null as open, r.inbox_head - r.consumed as unread,
                (select k.n from {schema}.inbox_keys k where k.run_key = r.key and k.idem = a.idem) as old
           from unnest(p_run, p_name, p_data, p_idem, p_control) with ordinality
                as a(run, name, data, idem, control, ord)
@@ -89,9 +89,13 @@ begin
                                                                                        then a.ord end
                                        order by a.ord) as copy
           from asked a where a.open and a.old is null),
+    fitting as materialized (
+        select f.*, f.unread + row_number() over (partition by f.key order by f.ord) as place
+          from firsts f where f.copy = 1),
+    -- 10,000 is MAX_UNREAD; orders, a cancel say, have room for ever.
     fresh as materialized (
         select f.*, row_number() over (partition by f.key order by f.ord) as nth
-          from firsts f where f.copy = 1),
+          from fitting f where f.place <= 10000 or f.control = 1),
     woken as (
         update {schema}.runs r
            set inbox_head = r.inbox_head + c.cnt,
@@ -110,7 +114,7 @@ begin
     remembered as (
         insert into {schema}.inbox_keys (run_key, idem, n)
         select key, idem, n from numbered where idem is not null)
-    select coalesce(a.old, s.n, t.n), a.key is not null
+    select coalesce(a.old, s.n, t.n), a.key is not null, coalesce(a.open, false)
       from asked a
       left join numbered s on s.ord = a.ord
       left join numbered t on t.key = a.key and t.idem = a.idem

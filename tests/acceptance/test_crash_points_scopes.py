@@ -208,7 +208,9 @@ async def pause_over_a_new_generation(client: Client) -> Any:
     await pause(client)
     await client.clock.sleep(8)
     if not LEDGER.lines:  # before the first resume, whoever calls it
-        LEDGER.lines.append(f"{len({name for what, name in LEDGER.entries if what == 'began'})} begun")
+        LEDGER.lines.append(
+            f"{len({name for what, name in LEDGER.entries if what == 'began'})} begun"
+        )
     await resume(client)
     return [LEDGER.lines[0], await outcome(client, slow_generations)]
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from durable import (
     Client,
     Context,
+    DurableError,
     Event,
     IllegalTransition,
     PayloadError,
@@ -20,6 +21,7 @@ from durable import (
     Worker,
     workflow,
 )
+from durable.model.rows import MAX_UNREAD
 
 
 class Paid(BaseModel):
@@ -127,6 +129,18 @@ async def test_an_event_for_nobody(client: Client) -> None:
         assert await (await client.start(tells, "nobody")).result(timeout=20) == "RunNotFound"
         ended = await client.start(tells, handle.id)
         assert await ended.result(timeout=20) == "IllegalTransition"
+
+
+async def test_a_run_that_reads_nothing_takes_only_so_much(client: Client) -> None:
+    """The limit is told with what to do; what was taken is there in its order, and nothing else."""
+    handle = await client.start(collects, MAX_UNREAD)
+    await client.send_events([(handle.id, "n", number) for number in range(MAX_UNREAD)])
+    with pytest.raises(DurableError, match=r"10,000 unread events, the limit, .* send it again"):
+        await handle.send_event("n", MAX_UNREAD)
+    with pytest.raises(DurableError, match="10,000 unread events"):
+        await client.send_events([(handle.id, "n", -1)])
+    async with Worker(client, workflows=ALL):
+        assert await handle.result(timeout=60) == list(range(MAX_UNREAD))
 
 
 @pytest.mark.parametrize("event, payload", [("", 1), ("~cancel", None), ("x" * 256, 1), (3.5, 1)])

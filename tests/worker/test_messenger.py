@@ -54,7 +54,7 @@ class Store:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.fails: dict[str, list[Exception]] = {}
-        self.known: dict[str, bool] = {}
+        self.refuses: dict[str, Delivered] = {}
         self.has_children: dict[int, dict[int, str]] = {}
 
     def _note(self, verb: str, what: Any) -> None:
@@ -64,10 +64,7 @@ class Store:
 
     async def deliver(self, deliveries: Any) -> list[Delivered]:
         self._note("deliver", [(d.run_id, d.name, d.idempotency_key) for d in deliveries])
-        return [
-            Delivered(None, known=self.known[d.run_id]) if d.run_id in self.known else Delivered(1)
-            for d in deliveries
-        ]
+        return [self.refuses.get(d.run_id, Delivered(1)) for d in deliveries]
 
     async def publish(self, publications: Any) -> list[int]:
         self._note("publish", [(p.name, p.key, p.idempotency_key) for p in publications])
@@ -159,10 +156,16 @@ async def test_order_is_kept_when_the_database_comes_back(room: Room) -> None:
     assert [event.cmd for event in run.events] == [1, 2]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("known, refused", [(True, "ended"), (False, "unknown")])
-async def test_a_send_to_nobody_comes_back(room: Room, known: bool, refused: str) -> None:
-    """An event to a run that has ended, or that nobody knows, comes back as an error."""
-    room.store.known["b"] = known
+UNKNOWN = Delivered(None, known=False, is_open=False)
+
+
+@pytest.mark.parametrize(
+    "answer, refused",
+    [(UNKNOWN, "unknown"), (Delivered(None, is_open=False), "ended"), (Delivered(None), "full")],
+)
+async def test_a_send_to_nobody_comes_back(room: Room, answer: Delivered, refused: str) -> None:
+    """An event to a run that has ended, that nobody knows, or that does not read comes back as an error."""
+    room.store.refuses["b"] = answer
     run = Run()
     room.submit(run, send(1))
     await room.until(lambda: run.events)
@@ -222,7 +225,7 @@ async def test_a_batch_that_fails_half_way_repeats_nothing_that_is_done(room: Ro
 
 async def test_the_end_of_a_run_that_has_gone_since_is_looked_for_anew(room: Room) -> None:
     """Of a run that was to be followed and that is not there any more, nothing can be reported."""
-    room.store.known["b"] = False
+    room.store.refuses["b"] = UNKNOWN
     run = Run()
     room.submit(run, Follow(3, "b"))
     await room.until(lambda: not run.open)

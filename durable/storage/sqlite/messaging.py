@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from durable.model.rows import Delivered, Delivery
+from durable.model.rows import MAX_UNREAD, Delivered, Delivery
 from durable.storage.sqlite.connection import Database, Row, refuse_nul
 from durable.storage.sqlite.texts import READY_BY_MESSAGE
 
@@ -36,7 +36,7 @@ _PUT: Final = "INSERT INTO [inbox] (run_key, n, name, data)"
 _KEYS: Final = """
 SELECT id, key, parent_key FROM [runs] WHERE id IN (SELECT value FROM json_each(?))"""
 _TARGETS: Final = """
-SELECT id, key, inbox_head, finished_at FROM [runs]
+SELECT id, key, inbox_head, consumed, finished_at FROM [runs]
 WHERE id IN (SELECT value FROM json_each(?))"""
 _KNOWN: Final = "SELECT n FROM [inbox_keys] WHERE run_key = ? AND key = ?"
 _REMEMBER: Final = "INSERT INTO [inbox_keys] (run_key, key, n, at) VALUES (?, ?, ?, ?)"
@@ -79,23 +79,26 @@ def deliver(database: Database, now: int, deliveries: Sequence[Delivery]) -> lis
     refuse_nul("message name", (delivery.name for delivery in deliveries))
     refuse_nul("idempotency key", (delivery.idempotency_key for delivery in deliveries))
     rows = database.fetch(_TARGETS, (json.dumps(list({d.run_id for d in deliveries})),))
-    targets = {id: (key, ended is None) for id, key, _, ended in rows}
-    heads = {key: head for _, key, head, _ in rows}
+    targets = {id: (key, ended is None) for id, key, _, _, ended in rows}
+    heads = {key: head for _, key, head, *_ in rows}
+    places = Counter({key: head - consumed for _, key, head, consumed, _ in rows})
     posts: list[Post] = []
     answers: list[Delivered] = []
     for delivery in deliveries:
         if delivery.run_id not in targets:
-            answers.append(Delivered(None, known=False))
+            answers.append(Delivered(None, known=False, is_open=False))
             continue
         key, is_open = targets[delivery.run_id]
         idempotency_key = delivery.idempotency_key
         number = None if idempotency_key is None else number_of(database, key, idempotency_key)
         if number is None and is_open:
-            number = heads[key] = heads[key] + 1
-            posts.append(Post(key, delivery.name, delivery.data, delivery.control))
-            if idempotency_key is not None:
-                remember(database, now, key, idempotency_key, number)
-        answers.append(Delivered(number))
+            places[key] += 1
+            if delivery.control or places[key] <= MAX_UNREAD:
+                number = heads[key] = heads[key] + 1
+                posts.append(Post(key, delivery.name, delivery.data, delivery.control))
+                if idempotency_key is not None:
+                    remember(database, now, key, idempotency_key, number)
+        answers.append(Delivered(number, is_open=is_open))
     post(database, now, posts)
     return answers
 

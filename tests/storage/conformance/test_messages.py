@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from durable.model.rows import Act, Code, Delivery
+from durable.model.messages import CANCEL as ORDER_TO_CANCEL
+from durable.model.rows import MAX_UNREAD, Act, Code, Delivery
 from tests.storage.conformance.world import CANCEL, TERMINATED, World, appending
 
 
@@ -73,6 +74,26 @@ async def test_a_run_that_has_ended_takes_no_message(world: World):
     answer = await world.deliver("r")
     assert (answer.number, answer.known) == (None, True)
     assert await world.mail((await world.run("r")).key) == []
+
+
+async def test_a_run_that_does_not_read_takes_a_limited_number_of_messages(world: World):
+    """Those that it did take keep their numbers; an order, a cancel say, has room; reading makes room."""
+    worker = await world.worker()
+    claim = await world.claimed(worker, "r")
+    many = [Delivery("r", "x", b"") for _ in range(MAX_UNREAD - 2)]
+    assert (await world.store.deliver(many))[-1].number == MAX_UNREAD - 2
+    last = [Delivery("r", "x", b"", key) for key in ("k1", None, "k2", "k1", "k2")]
+    cancel = Delivery("r", ORDER_TO_CANCEL, b"", control=True)
+    answers = await world.store.deliver([*last, cancel, Delivery("r", "y", b"")])
+    numbers = [MAX_UNREAD - 1, MAX_UNREAD, None, MAX_UNREAD - 1, None, MAX_UNREAD + 1, None]
+    assert [answer.number for answer in answers] == numbers
+    assert all(answer.known and answer.is_open for answer in answers)
+    assert (await world.deliver("r", "x", "k2")).number is None
+    assert (await world.deliver("r", "x", "k1")).number == MAX_UNREAD - 1
+    [answer] = await world.store.deliver([cancel])
+    assert answer.number == MAX_UNREAD + 2
+    await world.commit(worker, claim, consumed=5)
+    assert (await world.deliver("r", "x", "k2")).number == MAX_UNREAD + 3
 
 
 async def test_a_message_makes_a_sleeping_run_ready(world: World):
