@@ -109,6 +109,10 @@ class Roster:
         """The run of this key, if it is driven here."""
         return self._held.get(key)
 
+    def executions(self) -> list[Execution]:
+        """All runs that it drives."""
+        return list(self._held.values())
+
     def holds(self, run_id: str) -> bool:
         """Whether this worker drives the run right now."""
         return run_id in self._ids

@@ -28,6 +28,7 @@ from durable.worker.lease import LeaseKeeper, Reaper, machine
 from durable.worker.messenger import Messenger
 from durable.worker.roster import Roster
 from durable.worker.steps import StepRunner
+from durable.worker.strays import Strays
 from durable.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Worker:
             ("messages", self._messenger.run),
             ("claims", self._claimer.run),
             ("reaper", self._reap),
+            ("strays", self._strays.run),
             ("hints", self._listen),
         ):
             self._tasks.append(
@@ -145,6 +147,7 @@ class Worker:
         )
         self._journal = parts.journal = Journal(self._store, roster, self._clock)
         self._messenger = parts.messenger = Messenger(self._store, roster, self._clock)
+        self._strays = Strays(self._store, roster, self._clock, self._lease / 3)
         self._reaper = Reaper(self._store, self._keeper, self._max_recoveries)
         self._runners = parts.runners = {
             queue: StepRunner(roster, slots, random) for queue, slots in self._queues.items()

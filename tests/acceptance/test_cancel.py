@@ -22,13 +22,13 @@ from durable import (
 
 DONE: list[str] = []
 GATES: list[asyncio.Event] = []
-"""The gate of the test that is running: an event belongs to the loop that it is first awaited on."""
+"""The gates of the test that is running: an event belongs to the loop that it is first awaited on."""
 
 
 @pytest.fixture(autouse=True)
 def _empty() -> None:
     DONE.clear()
-    GATES[:] = [asyncio.Event()]
+    GATES[:] = [asyncio.Event(), asyncio.Event()]
 
 
 @step
@@ -47,6 +47,22 @@ async def hold(name: str) -> str:
     DONE.append(name)
     await GATES[0].wait()
     return name
+
+
+@step
+async def never_ends() -> None:
+    DONE.append("began")
+    GATES[0].set()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        DONE.append("stopped")
+        GATES[1].set()
+
+
+@workflow
+async def is_in_a_step(ctx: Context) -> None:
+    await ctx.step(never_ends)
 
 
 @workflow
@@ -97,7 +113,7 @@ async def tries(ctx: Context) -> None:
     raise ConnectionError
 
 
-ALL = [sleeps, has_done_things, swallows, shields, too_slow, tries]
+ALL = [is_in_a_step, sleeps, has_done_things, swallows, shields, too_slow, tries]
 
 
 async def until(client: Client, run_id: str, status: str) -> None:
@@ -140,6 +156,17 @@ async def test_a_second_cancel_changes_nothing(client: Client) -> None:
         with pytest.raises(RunCancelled):
             await handle.result(timeout=20)
     assert DONE == ["a", "cleanup", "undo cleanup", "undo a"]
+
+
+async def test_a_step_of_a_terminated_run_is_stopped(client: Client) -> None:
+    """Not only when it ends by itself and its outcome is refused: it may never end."""
+    async with Worker(client, workflows=ALL, lease=1):
+        handle = await client.start(is_in_a_step)
+        await asyncio.wait_for(GATES[0].wait(), 20)
+        await handle.terminate()
+        await asyncio.wait_for(GATES[1].wait(), 20)
+        assert DONE == ["began", "stopped"]
+        assert await handle.status() == "terminated"
 
 
 async def test_a_cancel_that_is_swallowed(client: Client) -> None:
