@@ -108,9 +108,9 @@ class TimeLimit:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         self._timer.cancel()
-        return await self._scope.__aexit__(kind, error, traceback)
+        await self._scope.__aexit__(kind, error, traceback)
 
     def _expire(self) -> None:
         self._scope.reschedule(0)  # long past, by any loop's clock

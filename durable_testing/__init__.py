@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from durable_testing.environment import Environment
     from durable_testing.mocks import Mock, MockedCall
+    from durable_testing.strict import ArgumentChanged
     from durable_testing.stuck import Stuck
 
-__all__ = ["Environment", "Mock", "MockedCall", "Stuck"]
+__all__ = ["ArgumentChanged", "Environment", "Mock", "MockedCall", "Stuck"]
 
 # Every test run of every project that has durable installed loads this module for its pytest plugin.
 _LATER = {
+    "ArgumentChanged": "durable_testing.strict",
     "Environment": "durable_testing.environment",
     "Mock": "durable_testing.mocks",
     "MockedCall": "durable_testing.mocks",

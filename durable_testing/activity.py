@@ -7,7 +7,7 @@ how a test environment knows it, without waiting to see whether something comes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ class Activity:
         """How often something has begun."""
 
     @contextmanager
-    def going_on(self) -> Iterator[None]:
+    def going_on(self) -> Generator[None]:
         """Something is under way inside this block."""
         self.begin()
         try:
@@ -45,7 +45,7 @@ class Activity:
             self._calm.set()
 
     @contextmanager
-    def waiting(self, who: object) -> Iterator[None]:
+    def waiting(self, who: object) -> Generator[None]:
         """`who`, which is under way, waits inside this block for what only time may bring."""
         depth = self._held.get(who, 0)
         self._held[who] = depth + 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from random import Random
+from typing import TYPE_CHECKING, TypeVar
 
 from durable.client import Client
+from durable.client.ids import id_of
 from durable.model.duration import Duration, seconds_of
 
 if TYPE_CHECKING:
@@ -23,11 +25,15 @@ class TestClient(Client):
 
     __test__ = False
 
-    def __init__(self, storage: Storage, clock: Clock, keeper: TimeKeeper) -> None:
+    def __init__(self, storage: Storage, clock: Clock, keeper: TimeKeeper, random: Random) -> None:
         super().__init__("sqlite://")
         self.storage = storage
         self.clock = clock
         self._keeper = keeper
+        self._random = random
+
+    def _new_id(self) -> str:
+        return id_of(self.clock.now() // 1000, self._random.randbytes(10))
 
     async def ended(self, run_id: str, *, known: bool = False) -> End:
         """Wait until the run has ended, with time passing."""
@@ -65,6 +71,3 @@ class TestClient(Client):
             await self._keeper.wait(act)
         else:
             await act
-
-    if TYPE_CHECKING:
-        storage: Any

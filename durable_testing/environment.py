@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -22,9 +23,10 @@ from durable_testing.clients import TestClient
 from durable_testing.mocks import UNSET, Mock, Mocks, make_mock, stand_in
 from durable_testing.port import Port
 from durable_testing.process import Process
+from durable_testing.strict import strictness
 from durable_testing.stuck import Troubles
 from durable_testing.timing import StandingClock, TimeKeeper
-from durable_testing.workers import TestWorker
+from durable_testing.workers import House, TestWorker
 
 if TYPE_CHECKING:
     from durable.client import Client
@@ -43,6 +45,9 @@ class Environment:
     whoever waits gets a `Stuck` that says what each run waits for.
 
     `workflows` are served on every queue that they name; `steps` and `resources` as for a `Worker`.
+    `strict` makes errors of what production lets pass: a value that differs from what its receiver gets, an
+    argument that a step changes, a task that a run leaves pending when it returns. The first of these holds for
+    every value that this process stores while the environment is open.
     `start_at` (aware) is where time begins, by default 2026-01-01 UTC. `url` is an empty database,
     `sqlite://` (in memory) or `postgresql://...`. `seed` decides whatever is left to chance: the jitter
     of retries and the ids of runs that are given none.
@@ -64,12 +69,9 @@ class Environment:
         self._steps = list(steps)
         self._resources = list(resources)
         self._clock = StandingClock(start_at)
-        self._strict = strict
-        self._random = Random(seed)
-        self._activity = Activity()
-        self._mocks = Mocks()
+        self._house = House(Activity(), Mocks(), Random(seed), strict)
         self._stand_ins: list[Workflow[Any, Any]] = []
-        self._port = Port(open_storage(url), self._clock, self._activity)
+        self._port = Port(open_storage(url), self._clock, self._house.activity)
         self._names = itertools.count(1)
         self._processes: list[Process] = []
         self._client: TestClient | None = None
@@ -84,35 +86,32 @@ class Environment:
         self._keeper = TimeKeeper(
             self._clock,
             self._port,
-            self._activity,
+            self._house.activity,
             when_stopped=troubles.look,
             when_stuck=troubles.stuck,
             when_slow=troubles.slow,
         )
-        await self._port.inner.open()
-        try:
-            self._client = self._new_client(self._port)
-            await self._client.open()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(strictness(wanted=self._house.strict))
+            await self._port.inner.open()
+            stack.push_async_callback(self._port.inner.close)
+            self._client = await stack.enter_async_context(self._new_client(self._port))
+            stack.push_async_callback(self._end_workers)
+            stack.push_async_callback(self._keeper.stop)
             await self._start_worker()
-        except BaseException:
-            await self._close()
-            raise
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._close()
+        await self._open.aclose()
 
-    async def _close(self) -> None:
-        await self._keeper.stop()
+    async def _end_workers(self) -> None:
         for process in self._processes:
             if not process.dead:
                 await process.die()
-        if self._client is not None:
-            await self._client.close()
-        await self._port.inner.close()
 
     def _new_client(self, storage: Any) -> TestClient:
-        return TestClient(storage, self._clock, self._keeper)
+        return TestClient(storage, self._clock, self._keeper, self._house.random)
 
     def _door(self, port: Any) -> Storage:
         """What stands between a worker and the database: tests of faults put something there."""
@@ -127,14 +126,12 @@ class Environment:
     def _new_worker(self, client: Client) -> TestWorker:
         worker = TestWorker(
             client,
+            self._house,
             workflows=self._workflows,
             steps=self._steps,
             resources=self._resources,
             queues=self._queues(),
             name=f"worker-{next(self._names)}",
-            activity=self._activity,
-            mocks=self._mocks,
-            random=self._random,
         )
         for workflow in self._stand_ins:
             worker.replace(workflow)
@@ -256,7 +253,7 @@ class Environment:
         if isinstance(step, Runnable):
             return self._mock_child(step, given)
         made = make_mock(as_step(step).name, **given)
-        self._mocks.add(step, made)
+        self._house.mocks.add(step, made)
         return made
 
     def _mock_child(self, child: Runnable[Any, Any], given: dict[str, Any]) -> Mock:

@@ -48,7 +48,8 @@ class Process:
             yield from filter(None, (*(each.pump for each in batches), *polls))
 
     def _worker_tasks(self, worker: Worker) -> list[asyncio.Task[Any]]:
-        if worker._state == "new":
+        worker._state = "stopped"
+        if not hasattr(worker, "_watchdog"):  # it has not come so far
             return []
         self.client.detach(worker)
         worker._keeper.stop()
@@ -61,5 +62,4 @@ class Process:
         worker._roster.forget_all()
         if hasattr(worker, "_alarm"):
             worker._alarm.stop()
-        worker._state = "stopped"
         return tasks

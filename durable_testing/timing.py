@@ -126,7 +126,8 @@ class TimeKeeper:
         self._wanted.set()
         try:
             with self._standing_by():
-                await asyncio.wait({task, waiter.told}, return_when=asyncio.FIRST_COMPLETED)
+                either: set[asyncio.Future[Any]] = {task, waiter.told}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 waiter.told.result()
             return await task

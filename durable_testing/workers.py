@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from durable.worker.executors import PROCESSES, THREADS, Seats
 from durable.worker.steps import StepRunner
 from durable.worker.worker import Worker
+from durable_testing.strict import arguments_kept
 
 if TYPE_CHECKING:
+    from durable.client import Client
     from durable.clock import Clock
     from durable.model.runnable import Workflow
     from durable.worker.roster import Roster
@@ -21,6 +24,16 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 900 * 365 * 86_400.0
 """Time that jumps is no missed heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What an environment and its workers share."""
+
+    activity: Activity
+    mocks: Mocks
+    random: Random
+    strict: bool
 
 
 class WatchedSeats(Seats):
@@ -50,15 +63,13 @@ class WatchedRunner(StepRunner):
         slots: int,
         random: Random,
         clock: Clock,
-        activity: Activity,
-        mocks: Mocks,
+        house: House,
     ) -> None:
         super().__init__(host, slots, random, clock)
-        self._activity = activity
-        self._mocks = mocks
+        self._activity, self._mocks, self._strict = house.activity, house.mocks, house.strict
         self._seats = {
-            "thread": WatchedSeats(THREADS, self.pump, activity),
-            "process": WatchedSeats(PROCESSES, self.pump, activity),
+            "thread": WatchedSeats(THREADS, self.pump, self._activity),
+            "process": WatchedSeats(PROCESSES, self.pump, self._activity),
         }
 
     async def _attempt(self, attempt: StepContext) -> None:
@@ -76,6 +87,15 @@ class WatchedRunner(StepRunner):
     async def _invoke(
         self, attempt: StepContext, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
+        command = attempt.command
+        if not self._strict or command.args is not None:  # those that are passed on cannot change
+            return await self._answer(attempt, args, kwargs)
+        with arguments_kept(command.step, args, kwargs, attempt.run_id):
+            return await self._answer(attempt, args, kwargs)
+
+    async def _answer(
+        self, attempt: StepContext, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         mock = self._mocks.of(attempt.command.step)
         if mock is not None:
             seats, attempt.seats = attempt.seats, None
@@ -90,16 +110,12 @@ class TestWorker(Worker):
 
     __test__ = False
 
-    def __init__(
-        self, *arguments: Any, activity: Activity, mocks: Mocks, random: Random, **options: Any
-    ) -> None:
-        super().__init__(*arguments, lease=LEASE_SECONDS, grace=0, **options)
-        self._activity = activity
-        self._mocks = mocks
-        self._random = random
+    def __init__(self, client: Client, house: House, **options: Any) -> None:
+        super().__init__(client, lease=LEASE_SECONDS, grace=0, **options)
+        self._house = house
 
     def _runner(self, roster: Roster, slots: int) -> StepRunner:
-        return WatchedRunner(roster, slots, self._random, self._clock, self._activity, self._mocks)
+        return WatchedRunner(roster, slots, self._house.random, self._clock, self._house)
 
     def replace(self, workflow: Workflow[Any, Any]) -> None:
         """Drive runs from now on with this instead of the one of the same name and version."""

@@ -324,3 +324,25 @@ async def test_runs_that_have_not_ended_are_left_as_they_are(url: str) -> None:
         await env.client.start(order, "a")
         await env.settle()
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("durable")]
+
+
+async def test_the_seed_decides_what_is_left_to_chance() -> None:
+    @step(retry=Retry(max_attempts=4, initial=60, jitter=0.5))
+    async def failing() -> None:
+        raise OSError("away")
+
+    @workflow
+    async def trying(ctx: Context) -> None:
+        await ctx.step(failing)
+
+    async def ended(seed: int) -> tuple[str, datetime]:
+        async with Environment(workflows=[trying], seed=seed) as env:
+            handle = await env.client.start(trying)
+            with pytest.raises(OSError, match="away"):
+                await handle.result()
+            return handle.id, env.now()
+
+    once, again, other = await ended(1), await ended(1), await ended(2)
+    assert once == again
+    assert once[0] != other[0]
+    assert once[1] != other[1]
