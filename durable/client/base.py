@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SOON_SECONDS = 0.005
+"""How long a worker of this process may take to take up a run that was told something."""
+
 
 class LocalWorker(Protocol):
     """A worker in this process, as a client sees it."""
@@ -53,6 +56,7 @@ class ClientBase:
         self._open = False
         self._offset = 0
         self._workers: list[LocalWorker] = []
+        self._told: set[str] = set()
 
     @property
     def is_open(self) -> bool:
@@ -85,11 +89,19 @@ class ClientBase:
             return worker.now()
         return round(self.clock.monotonic() * SECOND) + self._offset
 
-    def stirred(self) -> None:
-        """A run was told something: whoever drives it should look, here or elsewhere."""
+    def stirred(self, run_id: str | None = None) -> None:
+        """A run (or several) was told something: whoever drives it should look, here or elsewhere."""
         for worker in self._workers:
             worker.poke()
         self.storage.hint()
+        if run_id is not None and self._workers:
+            if not self._told:
+                self.clock.call_later(_SOON_SECONDS, self._told.clear)
+            self._told.add(run_id)
+
+    def was_just_told(self, run_id: str) -> bool:
+        """Whether a worker of this process may be about to take it up."""
+        return run_id in self._told
 
     async def _status(self, run_id: str) -> RunStatus:
         row = await self._try(lambda: self.storage.run(run_id))

@@ -98,7 +98,7 @@ class Client(Controlling, Requesting):
             raise
         self._starter = Starter(self.storage, self.clock)
         self._post = Post(self.storage, self.clock)
-        self._results = Results(self.storage, self.clock, self.drives)
+        self._results = Results(self.storage, self.clock, self._will_be_told)
         self._replies = Replies(self.storage, self.clock)
         self._open = True
 
@@ -527,6 +527,10 @@ class Client(Controlling, Requesting):
             if worker.holds(run_id):
                 return True
         return False
+
+    def _will_be_told(self, run_id: str) -> bool:
+        """Whether the end of the run will be told by a worker of this process, as far as one can know."""
+        return self.drives(run_id) or self.was_just_told(run_id)
 
 
 def _checked_input(workflow: Runnable[Any, Any], value: Any) -> bytes:

@@ -144,7 +144,7 @@ class Messaging(ClientBase):
         self._check_open()
         answer = await self._post.deliveries.ask(delivery)
         number = _check_delivered(delivery.run_id, answer)
-        self.stirred()
+        self.stirred(delivery.run_id)
         return number
 
     @overload

@@ -68,8 +68,8 @@ begin
 end $fn$;
 
 -- The same for a batch in which runs end: `p_ended` has the status that a run ends with, null for one that
--- goes on. Runs that have taken messages, or have something to tell, end by the full statement, which costs
--- more than twice as much.
+-- goes on. Runs that have something to tell or to start end by the full statement, which costs more than
+-- twice as much. What a run has waited for and what lay in its inbox goes with its end.
 create function {schema}.append_or_end(
     p_worker bigint, p_now timestamptz,
     p_key bigint[], p_epoch bigint[], p_seq bigint[], p_new bigint[], p_consumed bigint[], p_ended text[],
@@ -119,6 +119,10 @@ begin
          where w.run_key = any(p_key) and w.run_key = d.key and d.ended and l.has_waits
            -- Decided once: without it every end would probe the index.
            and exists (select 1 from locked x where x.has_waits)),
+    eaten as (
+        delete from {schema}.inbox i using done d join own o on o.key = d.key
+         where i.run_key = any(p_key) and i.run_key = d.key and d.ended and i.n <= o.consumed
+           and exists (select 1 from own x where x.ended is not null and x.consumed > 0)),
     written as (
         insert into {schema}.history (run_key, seq, at, cmd, type, name, data)
         select h.key, h.seq, h.at, h.cmd, h.type, h.name, h.data
@@ -389,6 +393,9 @@ end $fn$;
 -- A claimed run looks due again after 10 s: a claim whose answer was lost is found by its owner then.
 -- What has come for it comes along, by names and data from `consumed` on, unless it is much. The rows are
 -- locked by an earlier statement, so that nothing is on its way that `inbox_head` counts.
+-- A claim does not wait for the disk. A server that crashes may forget it, together with nothing that was
+-- built on it: the log is written in order, so that a commit of the run which is on disk has its claim there
+-- too. A run whose claim is forgotten has another owner, or none, for its worker's next commit: lost.
 create function {schema}.claim(p_worker bigint, p_now timestamptz, p_lanes integer[], p_limit integer)
     returns table (key bigint, id text, lane integer, epoch bigint, seq bigint, consumed bigint,
                    inbox_head bigint, status text, now timestamptz, lost_owner bigint, recoveries integer,
@@ -406,6 +413,7 @@ begin
     if not found then
         return;
     end if;
+    perform set_config('synchronous_commit', 'off', true);
     with recursive probe(lane, priority, ready_at) as (
         select l, h.priority, h.ready_at
           from unnest(p_lanes) l cross join lateral (

@@ -30,6 +30,11 @@ async def slow(ctx: Context, seconds: float) -> float:
     return await ctx.step(takes, seconds)
 
 
+@workflow
+async def one_event(ctx: Context) -> int:
+    return await ctx.wait_for_event("go", int)
+
+
 async def test_all_waiters_of_a_process_share_one_query_per_tick() -> None:
     """One query per tick for all waiters; ticks grow from 20 ms to half a second."""
     async with World() as world:
@@ -198,3 +203,20 @@ async def test_a_newcomer_is_looked_up_at_once_and_a_tick_is_not_taken_for_one()
     results.close()
     await asyncio.gather(first, second, return_exceptions=True)
     assert first.cancelled()
+
+
+async def test_whoever_has_told_a_run_and_awaits_its_end_leaves_the_database_alone() -> None:
+    """The worker next door takes the run up and tells; to look would only be in its way."""
+    async with World() as world:
+        worlds.append(world)
+        inside = await world.process(one_event)
+        handle = await world.run(inside.client.start(one_event))
+        await world.pass_time(1)
+        asked = inside.storage.calls["finished"]
+
+        async def tell_and_wait() -> int:
+            await handle.send_event("go", 5)
+            return await handle.result()
+
+        assert await world.run(tell_and_wait()) == 5
+        assert inside.storage.calls["finished"] == asked

@@ -50,17 +50,17 @@ def is_plain(batch: Sequence[Commit]) -> bool:
 
 
 def only_ends(batch: Sequence[Commit]) -> bool:
-    """Whether all that the batch does besides appending is to end runs that took no messages."""
+    """Whether all that the batch does besides appending is to end runs that have nothing to tell."""
     return all(
-        (commit.plain and commit.status == "running")
-        or (
-            commit.act is Act.FINISH
-            and not commit.consumed
-            and not commit.messages
-            and not commit.children
-        )
-        for commit in batch
-    ) and not brings_more(batch)
+        (commit.plain and commit.status == "running") or _just_ends(commit) for commit in batch
+    )
+
+
+def _just_ends(commit: Commit) -> bool:
+    """Waits that it brings or ends do not matter: the end of a run ends them all."""
+    return commit.act is Act.FINISH and not (
+        commit.messages or commit.children or commit.first_seq is not None
+    )
 
 
 def append_arrays(batch: Sequence[Commit]) -> list[Packed]:

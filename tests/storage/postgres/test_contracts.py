@@ -174,10 +174,24 @@ def test_a_run_ends_alike_by_the_short_and_by_the_full_statement(player, worker,
     assert one("select count(*) from {s}.history") == [(8,)]
 
 
+async def test_what_an_ending_run_took_leaves_its_inbox_and_what_others_took_stays(
+    store, player, worker, keys
+):
+    one = player()
+    for name in ("run-0", "run-1", "run-2"):
+        await store.deliver([Delivery(name, "tick", b""), Delivery(name, "tick", b"")])
+    batch = [finish(keys[0], consumed=2), step(keys[1], consumed=1), finish(keys[2], consumed=1)]
+    assert one.append_or_end(worker, *batch) == [Code.APPLIED] * 3
+    left = "select run_key, n from {s}.inbox order by run_key, n"
+    assert one(left) == [(keys[1], 1), (keys[1], 2), (keys[2], 2)]
+
+
 def test_what_the_short_statement_can_end():
-    """Not a run that took messages, which leave the inbox, or that has something to tell or to start."""
+    """Not a run that has something to tell or to start, nor one that ends in a new generation."""
     assert batches.only_ends([finish(1), step(2)])
-    assert not batches.only_ends([finish(1, consumed=1)])
+    assert batches.only_ends([finish(1, consumed=1, ended_waits=[1])])
+    assert not batches.only_ends([finish(1), step(2, ended_waits=[1])])
+    assert not batches.only_ends([finish(1, first_seq=2)])
     assert not batches.only_ends([finish(1, messages=[report(2)])])
     assert not batches.only_ends([finish(1, children=[new_run("kid")])])
     assert not batches.only_ends([finish(1), park(2)])

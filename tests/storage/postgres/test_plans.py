@@ -125,10 +125,10 @@ def test_a_batch_of_steps(planner, worker, keys):
 
 
 def test_a_batch_in_which_runs_end(planner, worker, keys):
-    batch = [step(keys[0]), *(finish(key) for key in keys[1:])]
+    batch = [step(keys[0]), *(finish(key, consumed=1) for key in keys[1:])]
     assert planner.append_or_end(worker, *batch) == [0, 0, 0, 0]
     used = {(table, index) for table, _, index in planner.scans()}
-    assert used <= {("runs", "runs_pkey"), ("waits", "waits_pkey")}
+    assert used <= {("runs", "runs_pkey"), ("inbox", "inbox_pkey"), ("waits", "waits_pkey")}
 
 
 def test_a_commit_in_full(planner, worker, keys):
