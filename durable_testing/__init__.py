@@ -1,6 +1,8 @@
 """What tests of durable programs need: whole environments on a virtual clock, and databases.
 
-`Environment` runs workflows as they are, in memory and in no time; `env.mock` stands in for their steps
+`Environment`   runs workflows as they are, in memory and in no time; `env.mock` stands in for steps
+`step_context`  lets a test call a step by itself; `resources` gives it what it asks for
+`Stuck`         is raised where a test would wait for ever
 """
 
 from __future__ import annotations
@@ -11,10 +13,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from durable_testing.environment import Environment
     from durable_testing.mocks import Mock, MockedCall
+    from durable_testing.standalone import resources, step_context
     from durable_testing.strict import ArgumentChanged
     from durable_testing.stuck import Stuck
 
-__all__ = ["ArgumentChanged", "Environment", "Mock", "MockedCall", "Stuck"]
+__all__ = [
+    "ArgumentChanged",
+    "Environment",
+    "Mock",
+    "MockedCall",
+    "Stuck",
+    "resources",
+    "step_context",
+]
 
 # Every test run of every project that has durable installed loads this module for its pytest plugin.
 _LATER = {
@@ -23,6 +34,8 @@ _LATER = {
     "Mock": "durable_testing.mocks",
     "MockedCall": "durable_testing.mocks",
     "Stuck": "durable_testing.stuck",
+    "resources": "durable_testing.standalone",
+    "step_context": "durable_testing.standalone",
 }
 
 if not TYPE_CHECKING:  # a checker would take every misspelt name for one of these

@@ -23,6 +23,8 @@ from durable_testing.clients import TestClient
 from durable_testing.mocks import UNSET, Mock, Mocks, make_mock, stand_in
 from durable_testing.port import Port
 from durable_testing.process import Process
+from durable_testing.report import drawn
+from durable_testing.session import SESSION
 from durable_testing.strict import strictness
 from durable_testing.stuck import Troubles
 from durable_testing.timing import StandingClock, TimeKeeper
@@ -50,7 +52,7 @@ class Environment:
     every value that this process stores while the environment is open.
     `start_at` (aware) is where time begins, by default 2026-01-01 UTC. `url` is an empty database,
     `sqlite://` (in memory) or `postgresql://...`. `seed` decides whatever is left to chance: the jitter
-    of retries and the ids of runs that are given none.
+    of retries and the ids of runs that are given none; 0 is that of `pytest --durable-seed`.
     """
 
     def __init__(
@@ -64,12 +66,12 @@ class Environment:
         strict: bool = True,
         seed: int = 0,
     ) -> None:
-        self.seed = seed
+        self.seed = seed or SESSION.seed
         self._workflows = list(workflows)
         self._steps = list(steps)
         self._resources = list(resources)
         self._clock = StandingClock(start_at)
-        self._house = House(Activity(), Mocks(), Random(seed), strict)
+        self._house = House(Activity(), Mocks(), Random(self.seed), strict)
         self._stand_ins: list[Workflow[Any, Any]] = []
         self._port = Port(open_storage(url), self._clock, self._house.activity)
         self._names = itertools.count(1)
@@ -102,8 +104,22 @@ class Environment:
             self._open = stack.pop_all()
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self._open.aclose()
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: object
+    ) -> None:
+        try:
+            if isinstance(error, Exception):
+                error.add_note(await self._told())
+        finally:
+            await self._open.aclose()
+
+    async def _told(self) -> str:
+        """What helps to understand a test that fails."""
+        try:
+            runs = await self.timeline()
+        except DurableError as error:
+            runs = f"its runs cannot be read: {error}"
+        return f"environment with seed {self.seed} (pytest --durable-seed={self.seed})\n\n{runs}"
 
     async def _end_workers(self) -> None:
         for process in self._processes:
@@ -207,6 +223,13 @@ class Environment:
         await dead.die()
         await self._start_worker()
         await self._worker.take_over(worker)
+
+    async def timeline(self, run_id: str | None = None, /) -> str:
+        """All runs (the newest twenty), or one, as text: what happened when, and what is waited for.
+
+        A test that fails inside of `async with` shows this with its error. `RunNotFound`.
+        """
+        return await drawn(self.client, self.now(), run_id)
 
     # -- mocks
 
