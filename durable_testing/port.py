@@ -6,8 +6,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from durable.model.lifecycle import HOLD_BLOCKED
+
 if TYPE_CHECKING:
     from durable.clock import Clock
+    from durable.model.rows import Reaped
     from durable.model.wire import EventRow
     from durable.storage.base import Storage
     from durable_testing.activity import Activity
@@ -37,6 +40,8 @@ class Port:
         self._activity = activity
         self.changes = 0
         """How often the database was changed, or somebody found news in it."""
+        self.blocked = 0
+        """How often a run was blocked."""
         self.on_events: Callable[[int, Sequence[EventRow]], object] = _ignore
         """Told of events that have become durable by a commit, with the key of their run."""
 
@@ -62,8 +67,15 @@ class Port:
         answers = await self._pass("commit", self.inner.commit(worker, batch, wait=wait))
         for item, answer in zip(batch, answers, strict=True):
             if answer.code == 0:
+                self.blocked += item.hold == HOLD_BLOCKED
                 self.on_events(item.key, item.events)
         return answers
+
+    async def reap(self, *arguments: Any, **options: Any) -> Reaped:
+        """Pass on."""
+        reaped = await self._pass("reap", self.inner.reap(*arguments, **options))
+        self.blocked += reaped.blocked
+        return reaped
 
     async def _pass(self, name: str, answer: Awaitable[T]) -> T:
         with self._activity.going_on():

@@ -35,11 +35,12 @@ class Troubles:
         for waiter in waiters:
             if waiter.run_id is None:
                 continue
-            row: RunRow | None = await self._port.run(waiter.run_id)
-            if row is not None and row.status == "blocked":
-                waiter.fail(_blocked(row))
-            elif waiter.jumps >= MAX_JUMPS:
+            if waiter.jumps >= MAX_JUMPS:
                 waiter.fail(await self._endless(waiter.run_id))
+            elif self._port.blocked:
+                row: RunRow | None = await self._port.run(waiter.run_id)
+                if row is not None and row.status == "blocked":
+                    waiter.fail(_blocked(row))
 
     async def stuck(self) -> Stuck:
         """Nothing is due, and nobody has anything to do."""
