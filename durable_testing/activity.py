@@ -19,18 +19,25 @@ class Activity:
         self._count = 0
         self._calm = asyncio.Event()
         self._calm.set()
-        self._held: dict[object, int] = {}
+        self._at_work: dict[object, int] = {}
         self.turns = 0
         """How often something has begun."""
 
     @contextmanager
-    def going_on(self) -> Generator[None]:
-        """Something is under way inside this block."""
+    def going_on(self, who: object = None) -> Generator[None]:
+        """Something is under way inside this block; `who` may wait meanwhile."""
         self.begin()
+        if who is not None:
+            self._at_work[who] = 0
         try:
             yield
         finally:
+            self._at_work.pop(who, None)
             self.end()
+
+    def knows(self, who: object) -> bool:
+        """Whether `who` is under way."""
+        return who in self._at_work
 
     def begin(self) -> None:
         """Something is under way, until `end`."""
@@ -46,17 +53,18 @@ class Activity:
 
     @contextmanager
     def waiting(self, who: object) -> Generator[None]:
-        """`who`, which is under way, waits inside this block for what only time may bring."""
-        depth = self._held.get(who, 0)
-        self._held[who] = depth + 1
-        if not depth:
+        """`who` waits inside this block for what only time may bring: it is not at work, if it was."""
+        if who not in self._at_work:
+            yield
+            return
+        self._at_work[who] += 1
+        if self._at_work[who] == 1:
             self.end()
         try:
             yield
         finally:
-            self._held[who] -= 1
-            if not self._held[who]:
-                del self._held[who]
+            self._at_work[who] -= 1
+            if not self._at_work[who]:
                 self.begin()
 
     @property

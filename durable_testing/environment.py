@@ -27,11 +27,12 @@ from durable_testing.report import drawn
 from durable_testing.session import SESSION
 from durable_testing.strict import strictness
 from durable_testing.stuck import Troubles
-from durable_testing.timing import StandingClock, TimeKeeper
+from durable_testing.timing import PassingClock, StandingClock, TimeKeeper
 from durable_testing.workers import House, TestWorker
 
 if TYPE_CHECKING:
     from durable.client import Client
+    from durable.clock import Clock
     from durable.storage.base import Storage
 
 P = ParamSpec("P")
@@ -77,6 +78,7 @@ class Environment:
         self._names = itertools.count(1)
         self._processes: list[Process] = []
         self._client: TestClient | None = None
+        self._time: TimeKeeper | None = None
 
     # -- life
 
@@ -85,7 +87,7 @@ class Environment:
             message = "an Environment is used once: make a new one"
             raise RuntimeError(message)
         troubles = Troubles(self._port, lambda: self._worker)
-        self._keeper = TimeKeeper(
+        self._time = TimeKeeper(
             self._clock,
             self._port,
             self._house.activity,
@@ -97,7 +99,8 @@ class Environment:
             stack.enter_context(strictness(wanted=self._house.strict))
             await self._port.inner.open()
             stack.push_async_callback(self._port.inner.close)
-            self._client = await stack.enter_async_context(self._new_client(self._port))
+            waiting = PassingClock(self._clock, self._keeper)
+            self._client = await stack.enter_async_context(self._new_client(self._port, waiting))
             stack.push_async_callback(self._end_workers)
             stack.push_async_callback(self._keeper.stop)
             await self._start_worker()
@@ -125,9 +128,11 @@ class Environment:
         for process in self._processes:
             if not process.dead:
                 await process.die()
+        if self._processes:  # nobody would take its runs over before the end of its lease
+            await self._port.unregister(self._worker.worker_id)
 
-    def _new_client(self, storage: Any) -> TestClient:
-        return TestClient(storage, self._clock, self._keeper, self._house.random)
+    def _new_client(self, storage: Any, clock: Clock) -> TestClient:
+        return TestClient(storage, clock, self._keeper, self._house.random)
 
     def _door(self, port: Any) -> Storage:
         """What stands between a worker and the database: tests of faults put something there."""
@@ -135,9 +140,9 @@ class Environment:
 
     async def _start_worker(self) -> None:
         door = self._door(self._port)
-        process = Process(self._new_client(door), self._new_worker)
+        process = Process(self._new_client(door, self._clock), self._new_worker)
         self._processes.append(process)
-        await process.start()
+        await self._keeper.wait(process.start())
 
     def _new_worker(self, client: Client) -> TestWorker:
         worker = TestWorker(
@@ -164,14 +169,19 @@ class Environment:
         assert isinstance(worker, TestWorker)
         return worker
 
+    @property
+    def _keeper(self) -> TimeKeeper:
+        if self._time is None:
+            raise _not_open()
+        return self._time
+
     # -- what tests do
 
     @property
     def client(self) -> Client:
         """An open client, of another process than the worker's."""
         if self._client is None:
-            message = "the environment is not open: use `async with Environment(...) as env`"
-            raise DurableError(message)
+            raise _not_open()
         return self._client
 
     def now(self) -> datetime:
@@ -208,7 +218,7 @@ class Environment:
 
         Called from inside of a step, this is where the step dies.
         """
-        if STEP.get() is None:
+        if not self._house.activity.knows(STEP.get()):
             await self._crash()
             return
         loop = asyncio.get_running_loop()
@@ -279,15 +289,20 @@ class Environment:
         self._house.mocks.add(step, made)
         return made
 
-    def _mock_child(self, child: Runnable[Any, Any], given: dict[str, Any]) -> Mock:
-        if not isinstance(child, Workflow) or child not in self._workflows:
+    def _mock_child(self, child: Any, given: dict[str, Any]) -> Mock:
+        workflow = next((each for each in self._workflows if each is child), None)
+        if not isinstance(workflow, Workflow):
             message = (
                 f"{child.name} is not among the workflows of this environment: add it to workflows="
             )
             raise DefinitionError(message)
         made = make_mock(child.name, **given)
-        replaced = stand_in(child, made)
+        replaced = stand_in(workflow, made)
         self._stand_ins.append(replaced)
         if self._processes:
             self._worker.replace(replaced)
         return made
+
+
+def _not_open() -> DurableError:
+    return DurableError("the environment is not open: use `async with Environment(...) as env`")

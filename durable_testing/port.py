@@ -37,7 +37,7 @@ class Port:
     def __init__(self, inner: Storage, clock: Clock, activity: Activity) -> None:
         self.inner = inner
         inner.time = clock.now
-        self._activity = activity
+        self.activity = activity
         self.changes = 0
         """How often the database was changed, or somebody found news in it."""
         self.blocked = 0
@@ -78,7 +78,7 @@ class Port:
         return reaped
 
     async def _pass(self, name: str, answer: Awaitable[T]) -> T:
-        with self._activity.going_on():
+        with self.activity.going_on():
             found = await answer
         if name not in _READS and (found or name not in _LOOKS):
             self.changes += 1

@@ -82,7 +82,9 @@ def _equal(given: Any, read: Any) -> bool:
     kind = class_of(given)
     if kind.__eq__ is not object.__eq__:
         return bool(given == read) or bool(given != given and read != read)  # noqa: PLR0124 - NaN
-    return given is read or (class_of(read) is kind and bool(vars(given) == vars(read)))
+    return class_of(read) is kind and bool(
+        getattr(given, "__dict__", None) == getattr(read, "__dict__", None)
+    )
 
 
 def _is_record(kind: type[Any]) -> bool:

@@ -60,10 +60,18 @@ class Troubles:
             f"step {one.name} of run {one.run_id} (attempt {one.attempt})"
             for one in self._worker().attempts()
         ]
-        what = ", ".join(steps) or "the database"
+        if not steps and self._port.activity.any:
+            message = f"the database has not answered for {STEP_SECONDS:g} s of real time"
+            return Stuck(message)
+        if not steps:
+            message = (
+                f"for {STEP_SECONDS:g} s of real time the event loop has never come to rest: "
+                "does a task of the test loop round `await asyncio.sleep(0)`?"
+            )
+            return Stuck(message)
         message = (
-            f"{what} has not returned for {STEP_SECONDS:g} s of real time, and until then time stands "
-            "still here: mock it, and let `await env.advance(...)` in `using=` be what takes long"
+            f"{', '.join(steps)} has not returned for {STEP_SECONDS:g} s of real time, and until then "
+            "time stands still here: mock it, and let `await env.advance(...)` in `using=` take long"
         )
         return Stuck(message)
 

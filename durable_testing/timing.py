@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from durable.clock import SECOND, Timer, VirtualClock
+from durable.errors import DurableError
 from durable.model.scope import STEP
 from durable_testing.activity import Activity, Quiet
 
@@ -52,6 +52,12 @@ class StandingClock(VirtualClock):
         due = super().next_due
         return None if due is None or due - self._start > _HORIZON else due
 
+    def check(self, seconds: float) -> None:
+        """Raise `ValueError` if that is further away than time goes here."""
+        if self._now - self._start + seconds * SECOND > _HORIZON:
+            message = "the time of an environment ends 200 years after its start"
+            raise ValueError(message)
+
 
 class _Look:
     __slots__ = ("_among", "callback")
@@ -62,6 +68,22 @@ class _Look:
 
     def cancel(self) -> None:
         self._among.pop(self, None)
+
+
+class PassingClock:
+    """A clock on which a sleep makes time pass, as that of somebody who tries again does."""
+
+    def __init__(self, clock: StandingClock, keeper: TimeKeeper) -> None:
+        self._keeper = keeper
+        self._clock = clock
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+        self.call_later = clock.call_later
+        self.look_later = clock.look_later
+
+    async def sleep(self, delay: float) -> None:
+        """Wait until so much time has passed."""
+        await self._keeper.wait(self._clock.sleep(delay))
 
 
 class Waiter:
@@ -115,17 +137,21 @@ class TimeKeeper:
         """Time stands still from now on."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._fail_all(_closed())
 
-    # -- who waits
+    # -- who waits. A step that does is not at work: else time would wait for it, and it for time.
 
     async def wait(self, act: Coroutine[Any, Any, T], run_id: str | None = None) -> T:
         """The value of `act`, with time passing meanwhile; `run_id`: it waits for the end of this run."""
+        if self._task.done():
+            act.close()
+            raise _closed()
         waiter = Waiter(run_id)
         task = asyncio.ensure_future(act)
         self._waiters[waiter] = None
         self._wanted.set()
         try:
-            with self._standing_by():
+            with self._activity.waiting(STEP.get()):
                 either: set[asyncio.Future[Any]] = {task, waiter.told}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -139,26 +165,22 @@ class TimeKeeper:
 
     async def settle(self) -> None:
         """Wait until nothing moves without time."""
+        if self._task.done():
+            raise _closed()
         waiter = Waiter(None)
         self._settling[waiter] = None
         self._wanted.set()
         try:
-            with self._standing_by():
+            with self._activity.waiting(STEP.get()):
                 await waiter.told
         finally:
             self._settling.pop(waiter, None)
 
     async def pass_time(self, seconds: float) -> None:
         """Wait until so much time has passed, and nothing moves at that moment."""
+        self._clock.check(seconds)
         await self.wait(self._clock.sleep(seconds))
         await self.settle()
-
-    def _standing_by(self) -> contextlib.AbstractContextManager[None]:
-        """A step that waits here is not at work: else time would wait for it, and it for time."""
-        attempt = STEP.get()
-        if attempt is None:
-            return contextlib.nullcontext()
-        return self._activity.waiting(attempt)
 
     # -- time
 
@@ -223,3 +245,7 @@ class TimeKeeper:
             except TimeoutError:
                 if self._activity.turns == turns:
                     raise self._when_slow() from None
+
+
+def _closed() -> DurableError:
+    return DurableError("the environment is closed: its time stands still for ever")

@@ -73,7 +73,7 @@ class WatchedRunner(StepRunner):
         }
 
     async def _attempt(self, attempt: StepContext) -> None:
-        with self._activity.going_on():
+        with self._activity.going_on(attempt):
             await super()._attempt(attempt)
 
     async def _call(self, attempt: StepContext) -> bytes:

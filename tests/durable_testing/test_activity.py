@@ -39,15 +39,24 @@ async def test_what_a_thread_does_is_waited_for() -> None:
 
 async def test_who_waits_is_not_waited_for() -> None:
     """However deep."""
-    activity, quiet, who = Activity(), Quiet(Activity()), object()
+    activity, who = Activity(), object()
     quiet = Quiet(activity)
-    with activity.going_on():
+    with activity.going_on(who):
         assert activity.any
+        assert activity.knows(who)
         with activity.waiting(who), activity.waiting(who):
             assert not activity.any
             await quiet.reached()
         assert activity.any
     assert quiet.now is True
+    assert not activity.knows(who)
+
+
+async def test_who_is_not_at_work_waits_without_being_counted() -> None:
+    activity = Activity()
+    with activity.going_on(), activity.waiting(object()), activity.waiting(None):
+        assert activity.any
+    assert not activity.any
 
 
 async def test_a_loop_that_does_not_tell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

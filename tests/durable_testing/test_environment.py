@@ -10,7 +10,8 @@ import pytest
 
 from durable import Context, Request, Retry, days, hours, minutes, step, workflow
 from durable.errors import DurableError, InputNotPending, RequestNotAnswered, RunFailed, StepTimeout
-from durable_testing import Environment
+from durable_testing import Environment, step_context
+from durable_testing.faults import ERROR_BEFORE, FaultyStorage
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -248,10 +249,11 @@ async def test_time_stands_still_until_a_coroutine_has_returned() -> None:
 
 async def test_a_thread_that_nobody_waits_for_is_waited_for_all_the_same() -> None:
     """It was given up, but what it does is still a part of the test."""
-    release, done = threading.Event(), []
+    entered, release, done = threading.Event(), threading.Event(), []
 
     @step
     def left_behind() -> None:
+        entered.set()
         assert release.wait(30)
         done.append(env.now())
 
@@ -263,6 +265,7 @@ async def test_a_thread_that_nobody_waits_for_is_waited_for_all_the_same() -> No
 
     async with Environment(workflows=[losing]) as env:
         handle = await env.client.start(losing)
+        await asyncio.to_thread(entered.wait, 30)
         await handle.send_event("go")
         asyncio.get_running_loop().call_later(0.01, release.set)
         assert await handle.result() == "event"
@@ -312,8 +315,14 @@ async def test_it_is_used_once_and_only_while_it_is_open() -> None:
     env = Environment(workflows=[order])
     with pytest.raises(DurableError, match="not open"):
         _ = env.client
+    with pytest.raises(DurableError, match="not open"):
+        await env.settle()
     async with env:
-        pass
+        handle = await env.client.start(order, "a")
+        waiting = asyncio.ensure_future(env.advance(days(40)))
+    for act in (env.advance(1), env.settle(), handle.result(), waiting):
+        with pytest.raises(DurableError, match=r"is closed|is not open"):
+            await act
     with pytest.raises(RuntimeError, match="used once"):
         async with env:
             pass
@@ -346,3 +355,58 @@ async def test_the_seed_decides_what_is_left_to_chance() -> None:
     assert once == again
     assert once[0] != other[0]
     assert once[1] != other[1]
+
+
+async def test_a_step_context_is_no_step_of_the_environment() -> None:
+    """Whoever waits in one is no work that time would wait for."""
+    async with Environment(workflows=[order]) as env:
+        with step_context():
+            assert await env.run(order, "a") == ["charged a", "shipped a"]
+            await env.crash()
+            await env.settle()
+        assert env.now() == START + days(30)
+
+
+async def test_one_environment_inside_a_step_of_another() -> None:
+    @step
+    async def nested() -> datetime:
+        async with Environment(workflows=[order]) as inner:
+            await inner.run(order, "a")
+            return inner.now()
+
+    @workflow
+    async def nesting(ctx: Context) -> datetime:
+        return await ctx.step(nested)
+
+    async with Environment(workflows=[nesting]) as env:
+        assert await env.run(nesting) == START + days(30)
+        assert env.now() == START
+
+
+async def test_time_has_an_end() -> None:
+    async with Environment(workflows=[order]) as env:
+        with pytest.raises(ValueError, match="ends 200 years after"):
+            await env.advance(days(365 * 201))
+        await env.advance(days(365 * 199))
+        assert await env.run(order, "a") == ["charged a", "shipped a"]
+
+
+async def test_whoever_tries_again_makes_time_pass() -> None:
+    """A database that is away for a moment is none for the test."""
+    async with Environment(workflows=[order]) as env:
+        storage = FaultyStorage(env._port.inner, [("start", n, ERROR_BEFORE) for n in (1, 2)])
+        env._port.__dict__["start"] = lambda runs: env._port._pass("start", storage.start(runs))
+        handle = await env.client.start(order, "a")
+        assert storage.calls["start"] == 3
+        assert env.now() > START
+        assert await handle.result() == ["charged a", "shipped a"]
+
+
+async def test_a_database_is_left_to_others_in_good_order(durable_postgres: str) -> None:
+    async with Environment(workflows=[order], url=durable_postgres, start_at=START) as env:
+        handle = await env.client.start(order, "a", id="a")
+        await env.settle()
+    async with Environment(workflows=[order], url=durable_postgres, start_at=START) as env:
+        handle = env.client.handle("a", order)
+        assert await handle.result() == ["charged a", "shipped a"]
+        assert await env.client.count() == {"completed": 1}

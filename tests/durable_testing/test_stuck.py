@@ -16,6 +16,7 @@ from durable import (
     workflow,
 )
 from durable_testing import Environment, Stuck, stuck, timing
+from durable_testing.faults import FaultyStorage, Gate, Hold
 
 
 @step
@@ -145,3 +146,32 @@ async def test_a_step_that_never_returns(monkeypatch: pytest.MonkeyPatch) -> Non
     async with Environment(workflows=[hangs]) as env:
         with pytest.raises(Stuck, match=r"step \S*hanging of run h \(attempt 1\) has not returned"):
             await env.run(hangs, id="h")
+
+
+async def test_a_task_that_never_comes_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "STEP_SECONDS", 0.05)
+    over = False
+
+    async def spinning() -> None:
+        while not over:
+            await asyncio.sleep(0)
+
+    async with Environment(workflows=[waiting]) as env:
+        task = asyncio.ensure_future(spinning())
+        with pytest.raises(Stuck, match="the event loop has never come to rest"):
+            await env.settle()
+        over = True
+        await task
+
+
+async def test_a_database_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "STEP_SECONDS", 0.05)
+    async with Environment(workflows=[waiting]) as env:
+        gate = Gate()
+        storage = FaultyStorage(env._port.inner, [("runs", 1, Hold(gate))])
+        env._port.__dict__["runs"] = lambda where: env._port._pass("runs", storage.runs(where))
+        listing = asyncio.ensure_future(asyncio.wait_for(env.client.list(), 20))
+        with pytest.raises(Stuck, match="the database has not answered"):
+            await env.settle()
+        gate.release()
+        await listing
