@@ -11,7 +11,8 @@ import itertools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 SECOND = 1_000_000
 """Microseconds in a second."""
@@ -56,6 +57,10 @@ class Clock(Protocol):
         """Call `callback` on the running event loop after `delay` seconds."""
         ...
 
+    def look_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """The same for a look at the database that finds what no hint has told of: no time need pass for it."""
+        ...
+
     async def sleep(self, delay: float) -> None: ...
 
 
@@ -75,8 +80,44 @@ class SystemClock:
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         return asyncio.get_running_loop().call_later(delay, callback)
 
+    look_later = call_later
+
     async def sleep(self, delay: float) -> None:
         await asyncio.sleep(delay)
+
+
+class TimeLimit:
+    """`asyncio.timeout` by a clock: `async with TimeLimit(clock, seconds) as limit`."""
+
+    __slots__ = ("_clock", "_scope", "_seconds", "_timer")
+
+    _timer: Timer
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._scope = asyncio.timeout(None)
+
+    async def __aenter__(self) -> Self:
+        await self._scope.__aenter__()
+        self._timer = self._clock.call_later(self._seconds, self._expire)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        await self._scope.__aexit__(kind, error, traceback)
+
+    def _expire(self) -> None:
+        self._scope.reschedule(0)  # long past, by any loop's clock
+
+    def expired(self) -> bool:
+        """It was this limit that ended the block."""
+        return self._scope.expired()
 
 
 class _VirtualTimer:
@@ -109,6 +150,9 @@ class VirtualClock:
         due = self._now + max(0, round(delay * SECOND))
         heapq.heappush(self._heap, (due, next(self._order), timer))
         return timer
+
+    def look_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        return self.call_later(delay, callback)
 
     async def sleep(self, delay: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()

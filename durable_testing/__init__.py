@@ -1,1 +1,49 @@
-"""What tests of durable programs need: databases today, whole environments on a virtual clock later."""
+"""What tests of durable programs need: whole environments on a virtual clock, and databases.
+
+`Environment`   runs workflows as they are, in memory and in no time; `env.mock` stands in for steps
+`step_context`  lets a test call a step by itself; `resources` gives it what it asks for
+`Stuck`         is raised where a test would wait for ever
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable_testing.environment import Environment
+    from durable_testing.mocks import Mock, MockedCall
+    from durable_testing.standalone import resources, step_context
+    from durable_testing.strict import ArgumentChanged
+    from durable_testing.stuck import Stuck
+
+__all__ = [
+    "ArgumentChanged",
+    "Environment",
+    "Mock",
+    "MockedCall",
+    "Stuck",
+    "resources",
+    "step_context",
+]
+
+# Every test run of every project that has durable installed loads this module for its pytest plugin.
+_LATER = {
+    "ArgumentChanged": "durable_testing.strict",
+    "Environment": "durable_testing.environment",
+    "Mock": "durable_testing.mocks",
+    "MockedCall": "durable_testing.mocks",
+    "Stuck": "durable_testing.stuck",
+    "resources": "durable_testing.standalone",
+    "step_context": "durable_testing.standalone",
+}
+
+if not TYPE_CHECKING:  # a checker would take every misspelt name for one of these
+
+    def __getattr__(name: str) -> Any:
+        module = _LATER.get(name)
+        if module is None:
+            message = f"module 'durable_testing' has no attribute {name!r}"
+            raise AttributeError(message)
+        value = globals()[name] = getattr(import_module(module), name)
+        return value

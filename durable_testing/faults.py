@@ -454,6 +454,10 @@ class FaultyStorage:
         """Pass on, with faults."""
         return await self._pass("finished", self.inner.finished, run_ids)
 
+    async def next_due(self) -> int | None:
+        """Pass on, with no faults: only who moves the clock asks this."""
+        return await self.inner.next_due()
+
     # -- hints
 
     def hint(self) -> None:

@@ -14,7 +14,30 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durable import Client
+    from durable_testing.environment import Environment
     from durable_testing.postgres import Postgres
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options for all environments of a session."""
+    group = parser.getgroup("durable", "durable: workflows on a virtual clock")
+    group.addoption(
+        "--durable-seed",
+        type=int,
+        metavar="N",
+        help="the seed of environments that are given none (a failing test names its seed)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand the options on, if there are any."""
+    if config.option.durable_seed is not None:
+        from durable_testing.session import SESSION
+
+        SESSION.seed = config.option.durable_seed
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +70,33 @@ def durable_postgres(durable_postgres_server: Postgres) -> Iterator[str]:
 def durable_sqlite(tmp_path: Path) -> str:
     """The URL of a fresh SQLite database in a file of this test's own."""
     return f"sqlite:///{tmp_path / 'durable.db'}"
+
+
+@pytest.fixture
+def durable_url() -> str:
+    """Where `durable_env` and `durable_client` keep their runs: in memory, unless you override it.
+
+    `def durable_url(durable_postgres): return durable_postgres` in a conftest.py moves tests to PostgreSQL.
+    """
+    return "sqlite://"
+
+
+@pytest.fixture
+def durable_env(durable_url: str) -> Callable[..., Environment]:
+    """`Environment`, on the database of `durable_url`.
+
+    `async with durable_env(workflows=[...]) as env:`
+    """
+    from functools import partial
+
+    from durable_testing.environment import Environment
+
+    return partial(Environment, url=durable_url)
+
+
+@pytest.fixture
+def durable_client(durable_url: str) -> Client:
+    """A client of the database of this test, on the real clock; not open yet: `async with durable_client`."""
+    from durable import Client
+
+    return Client(durable_url)

@@ -19,7 +19,18 @@ from typing import Any
 
 import pytest
 
-from durable import Client, Context, Handle, RunCancelled, RunFailed, Worker, Workflow, workflow
+from durable import (
+    Client,
+    Context,
+    Handle,
+    RunCancelled,
+    RunFailed,
+    Worker,
+    Workflow,
+    days,
+    workflow,
+)
+from durable_testing import Environment
 from tests.api_examples import eight_tasks as tasks
 from tests.api_examples import flagship, svc
 from tests.api_examples import seed_branch_saga_orch as saga
@@ -37,8 +48,8 @@ WAITING = {
 """Workflows that cannot be started yet, and the feature that they wait for."""
 OTHER_QUEUE = ["answer", "process_document", "ticket"]
 """Of the README's workflows: their steps ask for a queue of their own, which steps cannot have yet."""
-LONG = ["delayed_task", "onboard_user", "subscription_renewal", "trial_reminder"]
-"""Those that sleep for days are only started; time moves in tests of the engine."""
+LONG = ["delayed_task", "subscription_renewal", "trial_reminder"]
+"""Those that sleep for days: they run on a virtual clock, below."""
 
 
 def test_mypy_accepts_them() -> None:
@@ -423,6 +434,47 @@ async def test_what_is_published_finds_the_run_by_its_key(client: Client) -> Non
         await wait.shipping_webhook(client, "shipping.create", datetime(2026, 1, 2, tzinfo=UTC))
         await shipped.result(timeout=20)
     assert ("orders.complete", ("o-2",)) in svc.CALLS
+
+
+async def test_a_renewal_is_reminded_of_a_week_before_its_end() -> None:
+    start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+    async with Environment(workflows=[wait.subscription_renewal], start_at=start) as env:
+        env.mock(
+            wait.get_subscription, returns=wait.Subscription(id="s", email="a", expires_at=end)
+        )
+        reminded, expired = env.mock(wait.remind, returns=None), env.mock(wait.expire, returns=None)
+        await env.client.start(wait.subscription_renewal, "s", id="renewed")
+        await env.advance(end - days(7) - start)
+        assert (len(reminded.calls), len(expired.calls)) == (1, 0)
+        await env.client.send_event("renewed", "subscription_renewed")
+        await env.run(wait.subscription_renewal, "s", id="expired")
+        assert (len(reminded.calls), len(expired.calls)) == (2, 1)
+        assert env.now() == end
+
+
+async def test_a_trial_is_reminded_of_in_time() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    async with Environment(workflows=[readme.trial_reminder], start_at=start) as env:
+        mailed = env.mock(readme.mail, returns=None)
+        env.mock(readme.is_subscribed, outcomes=[True, False])
+        trial = readme.Trial(user_id="u", started_at=start)
+        assert await env.run(readme.trial_reminder, trial) is True
+        assert [call.args[1] for call in mailed.calls] == ["welcome", "tips"]
+        assert env.now() == start + days(14)
+        assert await env.run(readme.trial_reminder, trial) is False
+        assert mailed.calls[-1].args == ("u", "upgrade")
+
+
+async def test_a_task_is_put_off_by_the_calendar() -> None:
+    async with Environment(
+        workflows=[wait.delayed_task], start_at=datetime(2025, 12, 24, tzinfo=UTC)
+    ) as env:
+        await env.run(wait.delayed_task)
+        assert env.now() == datetime(2025, 12, 26, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
+async def test_the_example_of_a_test_holds() -> None:
+    await tasks.test_times_out()
 
 
 async def test_the_programs_around_the_workflows_run(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable.clock import SECOND, SystemClock, VirtualClock, to_datetime, to_micros
+from durable.clock import SECOND, SystemClock, TimeLimit, VirtualClock, to_datetime, to_micros
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))
 
@@ -125,3 +125,38 @@ async def test_the_system_s_clock() -> None:
     clock.call_later(0.001, rung.clear).cancel()
     await clock.sleep(0.01)
     assert rung.is_set()
+
+
+async def test_a_limit_goes_by_its_clock() -> None:
+    clock = VirtualClock()
+    limit = TimeLimit(clock, 5)
+
+    async def limited() -> None:
+        async with limit:
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(limited())
+    await asyncio.sleep(0)
+    clock.advance(4.9)
+    await asyncio.sleep(0)
+    assert not task.done()
+    clock.advance(0.1)
+    with pytest.raises(TimeoutError):
+        await task
+    assert limit.expired()
+
+
+async def test_a_limit_that_is_kept_leaves_nothing_behind() -> None:
+    clock = VirtualClock()
+    async with TimeLimit(clock, 5) as limit:
+        pass
+    assert clock.next_due is None
+    assert not limit.expired()
+
+
+async def test_a_time_out_of_the_code_itself_is_not_that_of_the_limit() -> None:
+    limit = TimeLimit(VirtualClock(), 5)
+    with pytest.raises(TimeoutError, match="own"):
+        async with limit:
+            raise TimeoutError("own")
+    assert not limit.expired()

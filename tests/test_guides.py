@@ -1,12 +1,13 @@
 """Every guide runs as it is written: its Python blocks in their order, as one module.
 
-A block that defines `async def main()` is run as soon as it is there; a `text` block that follows it, before
-the next Python block, is what it prints. `DURABLE_URL` is an in-memory SQLite.
+A block that defines `async def main()` is run as soon as it is there, and so is every `async def test_...` in it;
+a `text` block that follows it, before the next Python block, is what it prints. `DURABLE_URL` is an in-memory SQLite.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import linecache
 import re
 import sys
@@ -17,13 +18,15 @@ from types import ModuleType
 
 import pytest
 
+from durable_testing import Environment
+
 ROOT = Path(__file__).parent.parent
 GUIDES = sorted(
     path for path in (ROOT / "docs" / "guides").glob("*.md") if path.name != "README.md"
 )
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_MAIN = re.compile(r"^async def main\(\)", re.MULTILINE)
+_RUN = re.compile(r"^async def (main|test_\w+)\((?:durable_env)?\)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Block:
     above: int
 
     @property
-    def runs(self) -> bool:
-        return _MAIN.search(self.code) is not None
+    def runs(self) -> list[str]:
+        """The functions that are to be run, by name."""
+        return [found[1] for found in _RUN.finditer(self.code)]
 
 
 def blocks(guide: str) -> list[Block]:
@@ -84,7 +88,10 @@ def test_a_guide_runs_as_written(
         exec(compile("\n" * block.above + block.code, str(path), "exec"), module.__dict__)
         if block.runs:
             capsys.readouterr()
-            asyncio.run(asyncio.wait_for(module.main(), 60))
+            for name in block.runs:
+                function = getattr(module, name)
+                given = [Environment] if inspect.signature(function).parameters else []
+                asyncio.run(asyncio.wait_for(function(*given), 60))
             expected = shown(found, place)
             assert expected is None or capsys.readouterr().out == expected
 

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from durable.cli.screen import Screen, Styled, status_cell
-from durable.cli.timeline import timeline
-from durable.cli.words import between, clean, count, short
+from durable.telling import clean, count, short, summary, timeline
 
 if TYPE_CHECKING:
-    from durable import CompensationRecord, Failure, HistoryEvent, Run, RunDetail
+    from durable import CompensationRecord, Failure, HistoryEvent, RunDetail
 
 MAX_QUESTIONS = 10
 """So many of the newest questions to people are told."""
@@ -24,7 +23,7 @@ def describe(screen: Screen, run: RunDetail, events: Sequence[HistoryEvent]) -> 
     """Show everything that a person wants to know about a run first."""
     screen.line(
         Styled(clean(run.workflow), "bold"), f"  {clean(run.id)}  ", status_cell(run.status),
-        f"  {_sentence(run, events)}",
+        f"  {summary(run, events)}",
     )  # fmt: skip
     screen.line()
     for line in timeline(events, screen.width or PIPE_WIDTH):
@@ -91,34 +90,6 @@ def _undone(undo: CompensationRecord) -> str:
     error = "" if undo.error is None else f": {undo.error.message}"
     tries = f", {count(undo.attempts, 'attempt')}" if undo.attempts > 1 else ""
     return f"{undo.step} by {undo.name}, {undo.status}{tries}{error}"
-
-
-def _sentence(run: RunDetail, events: Sequence[HistoryEvent]) -> str:
-    """Say in words how long it took, what it waits for, what it survived."""
-    failed = sum(event.type == "StepFailed" for event in events)
-    attempts = failed + sum(event.type == "StepCompleted" for event in events)
-    crashes = sum(event.type == "Recovered" for event in events)
-    tries = max((e.data.get("attempt", 1) for e in events if e.type == "RunRetried"), default=1)
-    generations = sum(event.type == "ContinuedAsNew" for event in events) + 1
-    parts = [
-        f"{'took' if run.finished_at else 'since'} {between(run.created_at, run.finished_at)}",
-        waiting_in_words(run),
-        f"{count(attempts, 'attempt')}{f', {failed} failed' if failed else ''}" if attempts else "",
-        f"tried {tries} times as a whole" if tries > 1 else "",
-        f"{generations} generations" if generations > 1 else "",
-        f"survived {count(crashes, 'crash', 'crashes')}" if crashes else "",
-    ]
-    return " · ".join(filter(None, parts))
-
-
-def waiting_in_words(run: Run, most: int = 2) -> str:
-    """What an open run waits for: the first `most` things, and how many more."""
-    if not run.waiting_for:
-        return ""
-    told = ", ".join(map(clean, run.waiting_for[:most]))
-    more = len(run.waiting_for) - most
-    said = f"{told}, and {more} more" if more > 0 else told
-    return said if run.status == "blocked" else f"waits for {said}"
 
 
 def _show_failure(screen: Screen, failure: Failure) -> None:

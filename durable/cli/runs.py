@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from durable.cli.report import describe, waiting_in_words
+from durable.cli.report import describe
 from durable.cli.screen import STATUS_STYLES, Styled, status_cell
 from durable.cli.shell import Shell, asks, command
-from durable.cli.story import Story, story_of
-from durable.cli.telling import told
-from durable.cli.words import between, clean, plain
+from durable.telling import Story, between, clean, plain, story_of, told, waiting_in_words
 
 if TYPE_CHECKING:
     from durable import Client, HistoryEvent, Run, RunStatus

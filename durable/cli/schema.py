@@ -8,7 +8,7 @@ import click
 
 from durable.cli.screen import Styled
 from durable.cli.shell import FAILED, Shell, command
-from durable.cli.words import count
+from durable.telling import count
 
 
 @command("migrate")

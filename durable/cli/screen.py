@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from durable.cli.words import clean
+from durable.telling import clean
 
 STYLES: Mapping[str, str] = {
     "bold": "1",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 import click
 
 from durable.cli.screen import Screen, Styled
-from durable.cli.words import clean, plain
+from durable.telling import clean, plain
 
 if TYPE_CHECKING:
     from durable import Client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from datetime import datetime
 from typing import Any
@@ -73,24 +74,37 @@ class Answering(Messaging):
         """The `InputRequested` of the question that is to be answered, and whether it is still open."""
         where = WaitFilter((WaitKind.INPUT,), run_id, name, limit=1)
         give_up = self.clock.monotonic() + patience
+        look = asyncio.Event()
+        last_look = self.clock.call_later(patience, look.set) if patience else None
         pause = _PAUSES[0]
-        while True:
-            rows, _ = await self._waits(where, None)
-            if rows:
-                return rows[0].event, True
-            row = await self._try(lambda: self.storage.run(run_id))
-            if row is None:
-                raise not_found(run_id)
-            left = give_up - self.clock.monotonic()
-            if left <= 0 or row.status in FINAL:
-                break
-            await self.clock.sleep(min(pause, left))
-            pause = min(pause * 1.5, _PAUSES[1])
+        try:
+            while True:
+                look.clear()
+                rows, _ = await self._waits(where, None)
+                if rows:
+                    return rows[0].event, True
+                row = await self._try(lambda: self.storage.run(run_id))
+                if row is None:
+                    raise not_found(run_id)
+                if self.clock.monotonic() >= give_up or row.status in FINAL:
+                    break
+                await self._pause(look, pause)
+                pause = min(pause * 1.5, _PAUSES[1])
+        finally:
+            if last_look is not None:
+                last_look.cancel()
         # A question that was answered and not read yet is not listed: whoever answers it is told who was first.
         asked = await self._try(lambda: self.storage.newest(run_id, InputRequested.code, name))
         if asked is None or row.status in FINAL:
             raise _not_pending(run_id, name)
         return asked, False
+
+    async def _pause(self, look: asyncio.Event, seconds: float) -> None:
+        timer = self.clock.look_later(seconds, look.set)
+        try:
+            await look.wait()
+        finally:
+            timer.cancel()
 
     async def _too_late(
         self, run_id: str, asked: InputRequested, answered: Answered

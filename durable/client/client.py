@@ -196,7 +196,7 @@ class Client(Controlling, Requesting):
         """
         self._check_open()
         refuse_options("start", queue_key=queue_key, conn=conn)
-        run_id = new_id() if id is None else checked_id(id)
+        run_id = self._new_id() if id is None else checked_id(id)
         put_off = self._not_before(at, delay)
         limit = None if timeout is None else seconds_of(timeout, "start(timeout=)")
         run = self._new_run(
@@ -234,7 +234,7 @@ class Client(Controlling, Requesting):
         refuse_options("start_many", conn=conn)
         runs = [
             self._new_run(workflow, value, run_id, queue, priority, tags, None, eager=False)
-            for run_id, value in _with_ids(inputs)
+            for run_id, value in self._with_ids(inputs)
         ]
         answers = await self._starter.start_all(runs)
         for run, answer in zip(runs, answers, strict=True):
@@ -243,6 +243,17 @@ class Client(Controlling, Requesting):
             Handle(self, run.id, workflow, created=answer.created)
             for run, answer in zip(runs, answers, strict=True)
         ]
+
+    def _with_ids(self, inputs: Iterable[T] | Mapping[str, T]) -> Iterator[tuple[str, T]]:
+        if isinstance(inputs, Mapping):
+            for run_id, value in cast("Mapping[str, T]", inputs).items():
+                yield checked_id(run_id), value
+        else:
+            for value in inputs:
+                yield self._new_id(), value
+
+    def _new_id(self) -> str:
+        return new_id()
 
     async def _restart(self, run: NewRun) -> Started:
         reason = f"restarted under the id {run.id}"
@@ -520,15 +531,6 @@ class Client(Controlling, Requesting):
     def _will_be_told(self, run_id: str) -> bool:
         """Whether the end of the run will be told by a worker of this process, as far as one can know."""
         return self.drives(run_id) or self.was_just_told(run_id)
-
-
-def _with_ids(inputs: Iterable[T] | Mapping[str, T]) -> Iterator[tuple[str, T]]:
-    if isinstance(inputs, Mapping):
-        for run_id, value in cast("Mapping[str, T]", inputs).items():
-            yield checked_id(run_id), value
-    else:
-        for value in inputs:
-            yield new_id(), value
 
 
 def _checked_input(workflow: Runnable[Any, Any], value: Any) -> bytes:

@@ -8,6 +8,7 @@ from durable.model.duration import Duration
 from durable.model.events import NO_PAYLOAD, Event, Request
 
 if TYPE_CHECKING:
+    from durable.clock import Clock
     from durable.model.lifecycle import RunStatus
     from durable.model.records import RunDetail
     from durable.model.wire import EventRow
@@ -18,6 +19,8 @@ A = TypeVar("A")
 
 class Runs(Protocol):
     """The client, as a handle sees it."""
+
+    clock: Clock
 
     async def ended(self, run_id: str, *, known: bool = False) -> tuple[RunStatus, EventRow]: ...
     def drives(self, run_id: str) -> bool: ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durable.client.correspondence import Correspondence, Runs
 from durable.client.later import refuse
+from durable.clock import TimeLimit
 from durable.errors import (
     RunCancelled,
     RunFailed,
@@ -54,7 +55,7 @@ class Handle(Correspondence, Generic[R_co]):
             return self._outcome(*await self._ended())
         seconds = seconds_of(timeout, "result(timeout=)")
         try:
-            async with asyncio.timeout(seconds):
+            async with TimeLimit(self._client.clock, seconds):
                 status, last = await self._ended()
         except TimeoutError:
             message = f"run {self.id} has not ended within {seconds:g} s; it goes on"

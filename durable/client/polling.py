@@ -117,7 +117,7 @@ class Waiters(Generic[Key, Found]):
         """Pause; True when somebody new waits."""
         if not self._newcomer:
             self._poke.clear()
-            timer = self._clock.call_later(seconds, self._poke.set)
+            timer = self._clock.look_later(seconds, self._poke.set)
             try:
                 await self._poke.wait()
             finally:

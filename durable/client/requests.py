@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from durable.client.answering import Answering
 from durable.client.messaging import request_delivery
 from durable.client.polling import Waiters
+from durable.clock import TimeLimit
 from durable.errors import (
     IllegalTransition,
     InvalidInput,
@@ -79,7 +80,9 @@ class Requesting(Answering):
         except IllegalTransition as error:
             raise RequestNotAnswered(f"run {id} has ended: it answers no request {name}") from error
         try:
-            async with asyncio.timeout(seconds):
+            async with contextlib.AsyncExitStack() as stack:
+                if seconds is not None:
+                    await stack.enter_async_context(TimeLimit(self.clock, seconds))
                 outcome = await self._replies.wait((id, number))
         except TimeoutError:
             message = (

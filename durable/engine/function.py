@@ -25,6 +25,7 @@ from durable.model.commands import (
 )
 from durable.model.failure import encode_failure, failure_of
 from durable.model.scope import ACTIVATION
+from durable.model.strictness import STRICTNESS
 
 if TYPE_CHECKING:
     from durable.engine.calls import Call
@@ -192,7 +193,7 @@ class Function:
                 raise
             error = raised
         else:
-            error = self._never_awaited()
+            error = self._never_awaited() or self._left_pending()
         try:
             await self._leave(result, error)
         finally:
@@ -245,14 +246,29 @@ class Function:
             "write `await`"
         )
 
+    def _left_pending(self) -> NotAwaited | None:
+        """Under a strict test environment a task that nobody has awaited is an error, not a warning."""
+        if not STRICTNESS.pending_tasks:
+            return None
+        left = [where(task) for task in self._rest() if not task.cancelling()]
+        if not left:
+            return None
+        return NotAwaited(
+            f"run {self._instance.run_id} returned while {', '.join(left)} was pending: "
+            "await it, or cancel it"
+        )
+
+    def _rest(self) -> list[asyncio.Task[Any]]:
+        return [
+            task
+            for task in self._instance.loop.tasks
+            if task is not self.main and not task.done() and not isinstance(task, ProtectedTask)
+        ]
+
     async def _cancel_rest(self, *, warn: bool) -> None:
         """What is still pending when the function ends is cancelled, as `asyncio.run` does."""
         instance = self._instance
-        rest = [
-            task
-            for task in instance.loop.tasks
-            if task is not self.main and not task.done() and not isinstance(task, ProtectedTask)
-        ]
+        rest = self._rest()
         for task in rest:
             if warn:
                 text = "run %s returned while %s was pending: it was cancelled"

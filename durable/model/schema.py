@@ -13,6 +13,7 @@ from durable.model.likeness import check_alike
 from durable.model.packing import lower, pack_lowered
 from durable.model.refusals import Refused
 from durable.model.shape import MAX_PAYLOAD, MSGPACK, Shape, describe, too_large, unwritable
+from durable.model.strictness import STRICTNESS
 from durable.model.unpacking import unpack
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class SchemaShape(Shape):
     def lower(self, value: Any) -> Any:
         self.resolve()
         lowered, fitted = self._lowered(value)
-        self._read_back(fitted, pack_lowered(lowered))
+        self._read_back(value, fitted, pack_lowered(lowered))
         return lowered
 
     @override
@@ -87,7 +88,7 @@ class SchemaShape(Shape):
         try:
             lowered, fitted = self._lowered(value)
             packed = pack_lowered(lowered)
-            copy = self._read_back(fitted, packed)
+            copy = self._read_back(value, fitted, packed)
         except Exception as error:
             raise unwritable(error, where) from error
         data = MSGPACK + packed
@@ -128,7 +129,7 @@ class SchemaShape(Shape):
             reason = f"it does not fit {name_of(self._annotation)}: {_told(error)}"
             raise Refused(reason) from error
 
-    def _read_back(self, fitted: Any, packed: bytes) -> Any:
+    def _read_back(self, given: Any, fitted: Any, packed: bytes) -> Any:
         """The value that a receiver will get; `Refused` if it is not what was given."""
         try:
             copy = self._read(unpack(packed))
@@ -136,6 +137,8 @@ class SchemaShape(Shape):
             reason = f"it could not be read again as {name_of(self._annotation)}: {_told(error)}"
             raise Refused(reason) from error
         check_alike(fitted, copy, narrowed=self._narrowed)
+        if STRICTNESS.compare is not None:
+            STRICTNESS.compare(given, copy)
         return copy
 
     @override

@@ -270,6 +270,13 @@ class Storage(Protocol):
         """Of these runs the ones that have ended, with their last event. One query for all waiters."""
         ...
 
+    async def next_due(self) -> int | None:
+        """When the next run falls due that is not due yet, by the clock alone; None: only messages will wake one.
+
+        For tests that move the clock by hand. It may read every open run.
+        """
+        ...
+
     # -- hints
 
     def hint(self) -> None:

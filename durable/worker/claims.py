@@ -104,7 +104,7 @@ class Claimer:
             )  # a poke has made it short meanwhile
 
     async def _wait(self, seconds: float) -> None:
-        timer = self._clock.call_later(seconds, self._poke.set)
+        timer = self._clock.look_later(seconds, self._poke.set)
         try:
             await self._poke.wait()
         finally:

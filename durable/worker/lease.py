@@ -184,9 +184,9 @@ class Reaper:
         self._max_recoveries = max_recoveries
         self.reaped = 0
 
-    async def reap(self) -> int:
-        """One round; how many runs were freed."""
-        gone = await self._provably_gone()
+    async def reap(self, known: Sequence[int] = ()) -> int:
+        """One round; how many runs were freed. `known` are workers that the caller knows to be dead."""
+        gone = [*known, *await self._provably_gone()]
         if not gone and not self._keeper.steady:
             return 0
         reason = (

@@ -6,12 +6,12 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from durable.clock import SECOND
+from durable.clock import SECOND, TimeLimit
 from durable.errors import DurableError, StepTimeout
 from durable.model import history
 from durable.model.failure import encode_failure, failure_of
@@ -40,8 +40,9 @@ class Host(Protocol):
 class StepRunner:
     """Runs at most `slots` attempts at once; the others wait in order. A waiting run holds no slot."""
 
-    def __init__(self, host: Host, slots: int, random: Random) -> None:
+    def __init__(self, host: Host, slots: int, random: Random, clock: Clock) -> None:
         self._host = host
+        self._clock = clock
         self._slots = slots
         self._random = random
         self._waiting: deque[tuple[Execution, RunStep]] = deque()
@@ -139,11 +140,11 @@ class StepRunner:
         """Start nothing more."""
         self._draining = True
 
-    async def drain(self, grace: float, clock: Clock) -> None:
+    async def drain(self, grace: float) -> None:
         """Give running attempts `grace` seconds to end, then tell them to stop."""
-        end = clock.monotonic() + grace
-        while self._running and clock.monotonic() < end:
-            await clock.sleep(0.01)
+        end = self._clock.monotonic() + grace
+        while self._running and self._clock.monotonic() < end:
+            await self._clock.sleep(0.01)
         for attempt in list(self._running.values()):
             self.cancel(attempt.execution, attempt.command.cmd)
         tasks = [attempt.task for attempt in self._running.values() if attempt.task is not None]
@@ -216,12 +217,12 @@ class StepRunner:
         )
 
     async def _timed(self, attempt: StepContext, timeout: float) -> bytes:
-        scope = asyncio.timeout(timeout)
+        limit = TimeLimit(self._clock, timeout)
         try:
-            async with scope:
+            async with limit:
                 return await self._call(attempt)
         except TimeoutError as error:
-            if not scope.expired():
+            if not limit.expired():
                 raise
             message = (
                 f"step {attempt.name} of run {attempt.run_id} took longer than {timeout:g} s "
@@ -239,15 +240,22 @@ class StepRunner:
             args, kwargs = command.args, command.kwargs
         else:
             args, kwargs = step.arguments.decode(command.arguments, f"step {step.name}")
-        if step.is_async:
-            value = await step.fn(*args, **kwargs)
-        else:
-            context = contextvars.copy_context()
-            call_it = lambda: context.run(step.fn, *args, **kwargs)  # noqa: E731
-            value, error = await self._threads.run(call_it, _hand_over(attempt))
-            if error is not None:
-                raise error
+        value = await self._invoke(attempt, args, kwargs)
         return step.result.encode(value, f"result of step {step.name}")
+
+    async def _invoke(
+        self, attempt: StepContext, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call the function itself, here or in a thread."""
+        step = attempt.command.step
+        if step.is_async:
+            return await step.fn(*args, **kwargs)
+        context = contextvars.copy_context()
+        call_it = lambda: context.run(step.fn, *args, **kwargs)  # noqa: E731
+        value, error = await self._threads.run(call_it, _hand_over(attempt))
+        if error is not None:
+            raise error
+        return value
 
     def _failed(self, attempt: StepContext, error: BaseException) -> history.Event:
         command, step = attempt.command, attempt.command.step

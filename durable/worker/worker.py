@@ -135,7 +135,6 @@ class Worker:
         await self.stop()
 
     def _assemble(self) -> None:
-        random = Random()
         roster = Roster(self, self._workflows, self._queues, self._cache_size, self._clock)
         self._roster, parts = roster, roster.parts
         self._keeper = parts.keeper = LeaseKeeper(
@@ -150,9 +149,13 @@ class Worker:
         self._strays = Strays(self._store, roster, self._clock, self._lease / 3)
         self._reaper = Reaper(self._store, self._keeper, self._max_recoveries)
         self._runners = parts.runners = {
-            queue: StepRunner(roster, slots, random) for queue, slots in self._queues.items()
+            queue: self._runner(roster, slots) for queue, slots in self._queues.items()
         }
         self._watchdog = Watchdog()
+
+    def _runner(self, roster: Roster, slots: int) -> StepRunner:
+        """What runs the steps of one queue; tests put another one in its place."""
+        return StepRunner(roster, slots, Random(), self._clock)
 
     async def _join(self) -> None:
         """Get a worker id and say what this worker can run."""
@@ -211,7 +214,7 @@ class Worker:
         runners = self._runners.values()
         for runner in runners:
             runner.refuse()
-        await asyncio.gather(*(runner.drain(self._grace, self._clock) for runner in runners))
+        await asyncio.gather(*(runner.drain(self._grace) for runner in runners))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._journal.drained(), timeout=max(1.0, self._lease))
 

@@ -3,6 +3,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from durable import Client, Context, Cron, Err, Retry, Worker, days, step, workflow
+from durable_testing import Environment
 
 
 class Order(BaseModel):
@@ -117,6 +118,12 @@ async def paid(ctx: Context, order_id: str) -> int:
 
 async def t7(client: Client, order_id: str) -> None:
     await client.publish(Paid(amount=100), key=order_id)
+
+
+# T8
+async def test_times_out() -> None:
+    async with Environment(workflows=[approve]) as env:
+        assert await env.run(approve, Order(id="1", amount=1)) == "rejected"
 
 
 _ = datetime

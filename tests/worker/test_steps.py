@@ -63,7 +63,7 @@ class Run:
 class Bench:
     def __init__(self, slots: int = 100) -> None:
         self.host = Host()
-        self.runner = StepRunner(self.host, slots, Random(1))
+        self.runner = StepRunner(self.host, slots, Random(1), SystemClock())
         self.run: Any = Run()
         self.count = 0
 
@@ -294,7 +294,7 @@ async def test_what_a_step_raises_on_being_told_to_stop_is_no_outcome() -> None:
     bench.submit(work)
     await asyncio.sleep(0)
     bench.runner.refuse()
-    await bench.runner.drain(0, SystemClock())
+    await bench.runner.drain(0)
     assert bench.run.events == []
     assert bench.run.active
 
@@ -310,7 +310,7 @@ async def test_a_step_that_ends_within_the_grace_is_recorded() -> None:
     bench.submit(work)
     await asyncio.sleep(0)
     bench.runner.refuse()
-    await bench.runner.drain(5, SystemClock())
+    await bench.runner.drain(5)
     assert [type(event) for event in bench.run.events] == [history.StepCompleted]
     assert bench.runner.backlog == 1
 

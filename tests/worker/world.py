@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 from durable import Client, Handle, Worker
@@ -21,7 +19,10 @@ from durable.model.lifecycle import FINAL
 from durable.model.rows import RunFilter, RunRow
 from durable.model.wire import EventRow, decode_event
 from durable.storage import open_storage
+from durable_testing.activity import Activity, Quiet
 from durable_testing.faults import Crash, FaultyStorage
+from durable_testing.port import Port
+from durable_testing.process import Process
 
 T = TypeVar("T")
 LEASE = 3.0
@@ -39,99 +40,21 @@ def _end_status(last: EventRow) -> str:
     return "terminated"
 
 
-class Database:
-    """The store that all processes share; knows what is under way and what was committed."""
-
-    def __init__(self, url: str, schema: str, clock: VirtualClock) -> None:
-        self.inner = open_storage(url, schema=schema)
-        self.inner.time = clock.now
-        self.calm = asyncio.Event()
-        self.under_way = 0
-        self.on_events: Callable[[int, Sequence[EventRow]], object] = lambda key, events: None
-        """Told of events that have become durable by a commit."""
-
-    async def open(self) -> None:
-        """Open already: it outlives its processes."""
-
-    async def close(self) -> None:
-        """Stays open: it outlives its processes."""
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.inner, name)
-        return functools.partial(self._call, found) if inspect.iscoroutinefunction(found) else found
-
-    async def commit(self, worker: int, batch: Sequence[Any], *, wait: bool = False) -> Any:
-        answers = await self._call(self.inner.commit, worker, batch, wait=wait)
-        for item, answer in zip(batch, answers, strict=True):
-            if answer.code == 0:
-                self.on_events(item.key, item.events)
-        return answers
-
-    async def _call(self, verb: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
-        self.under_way += 1
-        self.calm.clear()
-        try:
-            return await verb(*args, **options)
-        finally:
-            self.under_way -= 1
-            if not self.under_way:
-                self.calm.set()
-
-
-class Process:
-    """A client and (mostly) a worker behind one faulty door to the database."""
+class Guest(Process):
+    """A process whose door to the database is faulty; it dies with the door."""
 
     def __init__(self, world: World, storage: FaultyStorage, options: dict[str, Any]) -> None:
-        self.world = world
+        client = Client("sqlite://")
+        client.clock = world.clock
+        client.storage = storage
+        super().__init__(
+            client, (lambda own: Worker(own, **options)) if options.get("workflows") else None
+        )
         self.storage = storage
-        self.client = Client("sqlite://")
-        self.client.clock = world.clock
-        self.client.storage = storage
-        self.worker = Worker(self.client, **options) if options.get("workflows") else None
-        self.dead = False
-
-    async def start(self) -> None:
-        await self.client.open()
-        if self.worker is not None:
-            await self.worker.__aenter__()
 
     async def die(self) -> None:
-        """Every task dropped, nothing said to the database; the lease is left to expire."""
-        self.dead = True
         self.storage.crashed = True
-        tasks = [*self._client_tasks()]
-        if self.worker is not None:
-            tasks += self._worker_tasks(self.worker)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self.client.is_open:
-            self.client._results.close()
-            self.client._replies.close()
-
-    def _client_tasks(self) -> Iterable[asyncio.Task[Any]]:
-        if self.client.is_open:
-            client = self.client
-            batches = (client._starter.batches, client._post.deliveries, client._post.publications)
-            polls = (client._results.poll, client._replies.poll)
-            yield from filter(None, (*(each.pump for each in batches), *polls))
-
-    def _worker_tasks(self, worker: Worker) -> list[asyncio.Task[Any]]:
-        if worker._state == "new":
-            return []
-        self.client.detach(worker)
-        worker._keeper.stop()
-        worker._watchdog.stop()
-        tasks = [*worker._tasks, *worker._journal._alone]
-        for runner in worker._runners.values():
-            runner.refuse()
-            tasks += [attempt.task for attempt in runner._running.values() if attempt.task]
-            runner.close()
-        worker._roster.forget_all()
-        if hasattr(worker, "_alarm"):
-            worker._alarm.stop()
-        worker._state = "stopped"
-        return tasks
+        await super().die()
 
 
 class World:
@@ -139,8 +62,9 @@ class World:
 
     def __init__(self, url: str = "sqlite://", schema: str = "durable") -> None:
         self.clock = VirtualClock()
-        self.database = Database(url, schema, self.clock)
-        self.processes: list[Process] = []
+        self.activity = Activity()
+        self.database = Port(open_storage(url, schema=schema), self.clock, self.activity)
+        self.processes: list[Guest] = []
 
     async def __aenter__(self) -> Self:
         await self.database.inner.open()
@@ -161,19 +85,19 @@ class World:
         at: int | None = None,
         fault: Any = None,
         **options: Any,
-    ) -> Process:
+    ) -> Guest:
         """Start one; it may have died on the way when its plan says so."""
         database: Any = self.database
         storage = FaultyStorage(database, plan, at=at, fault=fault, clock=self.clock)
         options = {"lease": LEASE, "workflows": workflows, **options}
-        process = Process(self, storage, options)
+        process = Guest(self, storage, options)
         self.processes.append(process)
         with contextlib.suppress(Crash):
             await self.run_with_threads(process.start())
         await self._bury()
         return process
 
-    async def drain(self, process: Process) -> None:
+    async def drain(self, process: Guest) -> None:
         """Stop a worker in the orderly way, and close its client."""
         assert process.worker is not None
         await self.run_with_threads(process.worker.stop())
@@ -189,14 +113,8 @@ class World:
 
     async def settle(self) -> None:
         """Let everybody do what can be done at this moment."""
-        loop: Any = asyncio.get_running_loop()
         async with asyncio.timeout(REAL_SECONDS):
-            while True:
-                await asyncio.sleep(0)
-                if self.database.under_way:
-                    await self.database.calm.wait()
-                elif not loop._ready:
-                    break
+            await Quiet(self.activity).reached()
         await self._bury()
 
     async def until(self, condition: Callable[[], object], within: float = 120.0) -> None:
@@ -288,7 +206,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world_with(*workflows: Any, **options: Any) -> AsyncIterator[tuple[World, Process]]:
+async def world_with(*workflows: Any, **options: Any) -> AsyncIterator[tuple[World, Guest]]:
     """A world with one process in it."""
     async with World() as world:
         yield world, await world.process(*workflows, **options)

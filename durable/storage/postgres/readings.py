@@ -85,6 +85,11 @@ class Readings(Database):
         rows = await self._working.ask(self._sql.finished, [long_texts(run_ids)])
         return {row[0]: (row[1], event_row(row[2:])) for row in rows}
 
+    async def next_due(self) -> int | None:
+        """When the next run falls due that is not due yet."""
+        rows = await self._second.ask(self._sql.next_due, [self._now()])
+        return micros(rows[0][0])
+
 
 def _wait_conditions(where: WaitFilter, key_of: str) -> tuple[str, list[Any]]:
     found = [

@@ -172,6 +172,9 @@ class Statements:
         select r.id, r.status, {event}
           from {schema}.runs r join {schema}.history h on h.run_key = r.key and h.seq = r.seq
          where r.id = any(%b) and r.finished_at is not null"""
+    next_due: str = """
+        select min(ready_at) from {schema}.runs
+         where ready_at > coalesce(%b::timestamptz, clock_timestamp()) and hold = 0"""
     notify: str = "select pg_notify(%b, '')"
 
 

@@ -72,6 +72,7 @@ FROM (SELECT value ->> 0 AS id, value ->> 1 AS cmd FROM json_each(?)) AS asked
 JOIN [runs] r ON r.id = asked.id
 JOIN [history] h INDEXED BY [history_replies]
 ON h.run_key = r.key AND h.type = {CODES["RequestAnswered"]} AND h.cmd = asked.cmd"""
+_NEXT_DUE: Final = "SELECT min(ready_at) FROM [runs] WHERE ready_at > ? AND hold = 0"
 
 
 def load(database: Database, runs: Sequence[tuple[int, int]]) -> dict[int, list[EventRow]]:
@@ -169,3 +170,9 @@ def _run_row(row: Row) -> RunRow:
 def _events(row: Row) -> Iterator[EventRow | None]:
     for event in (row[:EVENT_WIDTH], row[EVENT_WIDTH:]):
         yield EventRow(*event) if event[0] is not None else None
+
+
+def next_due(database: Database, now: int) -> int | None:
+    """When the next run falls due that is not due yet."""
+    ((due,),) = database.fetch(_NEXT_DUE, (now,))
+    return due  # type: ignore[no-any-return]

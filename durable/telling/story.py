@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from durable import HistoryEvent
+    from durable.model.records import HistoryEvent
 
 GENERATIONS = {"ContinuedAsNew", "RunRetried"}
 """Events that begin the function anew."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from durable.cli.story import GENERATIONS, Story, story_of
-from durable.cli.words import clean, count
+from durable.telling.story import GENERATIONS, Story, story_of
+from durable.telling.words import clean, count
 
 if TYPE_CHECKING:
-    from durable import HistoryEvent
+    from durable.model.records import HistoryEvent
 
 Look = Literal["done", "failed", "backoff", "wait"]
 

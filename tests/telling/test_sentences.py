@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from durable.cli.story import story_of
-from durable.cli.telling import told
 from durable.model.history import EVENT_CLASSES
-from tests.cli.facts import START, Fact, fact, numbered
+from durable.telling.sentences import told
+from durable.telling.story import story_of
+from tests.telling.facts import START, Fact, fact, numbered
 
 IN_3_DAYS = START + timedelta(days=3)
 BROKEN = {"type": "shop:Declined", "message": "no funds"}
@@ -157,7 +157,7 @@ def test_an_event_says(type: str, data: dict[str, Any], words: str):
 
 def test_every_type_of_event_has_words():
     """None is shown as its fields."""
-    from durable.cli.telling import _TELLERS
+    from durable.telling.sentences import _TELLERS
 
     assert {cls.__name__ for cls in EVENT_CLASSES} == set(_TELLERS)
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable.cli.axis import FOLD_COLUMNS, axis
-from durable.cli.timeline import MAX_LANES, timeline
-from tests.cli.facts import START, Fact, fact, numbered, step
+from durable.telling.axis import FOLD_COLUMNS, axis
+from durable.telling.drawing import MAX_LANES, timeline
+from tests.telling.facts import START, Fact, fact, numbered, step
 
 
 def drawn(*facts: Fact, width: int = 60, now: float = 0) -> list[str]:

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from durable.cli.axis import Axis, axis
-from durable.cli.lanes import ENDS, Lane, Shift, folded, lanes_of, shifts_of
-from durable.cli.words import duration
+from durable.telling.axis import Axis, axis
+from durable.telling.lanes import ENDS, Lane, Shift, folded, lanes_of, shifts_of
+from durable.telling.words import duration
 
 if TYPE_CHECKING:
-    from durable import HistoryEvent
+    from durable.model.records import HistoryEvent
 
 MAX_LANES = 40
 """Lanes drawn; of a run with more those of one name share a lane, and it says how many it left out."""

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from durable.cli.words import between, clean, count, duration, plain, short
+from durable.telling.words import between, clean, count, duration, plain, short
 
 
 @pytest.mark.parametrize(

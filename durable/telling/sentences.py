@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from durable.cli.story import Story
-from durable.cli.words import clean, count, duration, moment, short
+from durable.telling.story import Story
+from durable.telling.words import clean, count, duration, moment, short
 
 if TYPE_CHECKING:
-    from durable import HistoryEvent
+    from durable.model.records import HistoryEvent
 
 Teller: TypeAlias = Callable[["HistoryEvent", Story], str]
 

@@ -1,0 +1,65 @@
+# ruff: noqa: SLF001 - who stands in for the operating system opens every drawer of a process
+"""A process of a test: a client and mostly a worker behind one door to the database. It can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable.client import Client
+    from durable.worker import Worker
+
+
+class Process:
+    """Runs in the event loop of the test, like everything else; dead it is when nothing of it runs any more."""
+
+    def __init__(self, client: Client, worker: Callable[[Client], Worker] | None = None) -> None:
+        self.client = client
+        self.worker = worker(client) if worker is not None else None
+        self.dead = False
+
+    async def start(self) -> None:
+        """Open the client and start the worker."""
+        await self.client.open()
+        if self.worker is not None:
+            await self.worker.__aenter__()
+
+    async def die(self) -> None:
+        """Drop every task and say nothing to the database; the lease is left to expire."""
+        self.dead = True
+        tasks = [*self._client_tasks()]
+        if self.worker is not None:
+            tasks += self._worker_tasks(self.worker)
+        tasks = [task for task in tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.client.is_open:
+            self.client._results.close()
+            self.client._replies.close()
+
+    def _client_tasks(self) -> Iterator[asyncio.Task[Any]]:
+        if self.client.is_open:
+            client = self.client
+            batches = (client._starter.batches, client._post.deliveries, client._post.publications)
+            polls = (client._results.poll, client._replies.poll)
+            yield from filter(None, (*(each.pump for each in batches), *polls))
+
+    def _worker_tasks(self, worker: Worker) -> list[asyncio.Task[Any]]:
+        worker._state = "stopped"
+        if not hasattr(worker, "_watchdog"):  # it has not come so far
+            return []
+        self.client.detach(worker)
+        worker._keeper.stop()
+        worker._watchdog.stop()
+        tasks = [*worker._tasks, *worker._journal._alone]
+        for runner in worker._runners.values():
+            runner.refuse()
+            tasks += [attempt.task for attempt in runner._running.values() if attempt.task]
+            runner.close()
+        worker._roster.forget_all()
+        if hasattr(worker, "_alarm"):
+            worker._alarm.stop()
+        return tasks

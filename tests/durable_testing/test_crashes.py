@@ -1,0 +1,123 @@
+"""A worker dies without any clean-up, and another one goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+
+from durable import Context, days, step, workflow
+from durable_testing import Environment
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def types(env: Environment, run_id: str) -> list[str]:
+    return [event.type async for event in env.client.history(run_id)]
+
+
+@step
+async def note(word: str) -> str:
+    return word
+
+
+@workflow
+async def diary(ctx: Context) -> list[str]:
+    words = [await ctx.step(note, "a")]
+    await ctx.sleep(days(10))
+    words.append(await ctx.step(note, "b"))
+    return [*words, await ctx.wait_for_event("last", str)]
+
+
+async def test_a_sleeping_run_wakes_up_in_the_other_worker(url: str) -> None:
+    async with Environment(workflows=[diary], url=url) as env:
+        noted = env.mock(note, using=lambda word: word.upper())
+        handle = await env.client.start(diary, id="d")
+        await env.advance(days(3))
+        await env.crash()
+        assert env.now() == START + days(3)
+        await env.advance(days(8))
+        await env.crash()
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["A", "B", "c"]
+        assert [call.args for call in noted.calls] == [("a",), ("b",)]
+
+
+async def test_a_step_that_was_running_runs_again(url: str) -> None:
+    entered = asyncio.Event()
+
+    async def dying(word: str) -> str:
+        if len(noted.calls) == 1:
+            entered.set()
+            await asyncio.Event().wait()
+        return word
+
+    async with Environment(workflows=[diary], url=url) as env:
+        noted = env.mock(note, using=dying)
+        handle = await env.client.start(diary, id="d")
+        await entered.wait()
+        await env.crash()
+        await env.settle()
+        assert (await types(env, "d"))[:3] == ["RunStarted", "Recovered", "StepCompleted"]
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+        assert [call.args for call in noted.calls] == [("a",), ("a",), ("b",)]
+
+
+async def test_a_step_may_die_with_its_worker(url: str) -> None:
+    async def dying(word: str) -> str:
+        if word == "b" and len(noted.calls) < 4:
+            await env.crash()
+            raise AssertionError("it goes on after its death")
+        return word
+
+    async with Environment(workflows=[diary], url=url) as env:
+        noted = env.mock(note, using=dying)
+        handle = await env.client.start(diary, id="d")
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+        assert [call.args[0] for call in noted.calls] == ["a", "b", "b", "b"]
+        history = await env.client.get("d")
+        assert [one.name for one in history.steps] == ["note", "note"]
+        assert "Recovered" in await types(env, "d")
+
+
+async def test_what_a_dead_workers_thread_brings_is_dropped() -> None:
+    entered, leave = threading.Event(), threading.Event()
+    seen = []
+
+    @step
+    def slow() -> int:
+        seen.append(1)
+        if len(seen) == 1:
+            entered.set()
+            assert leave.wait(30)
+        return len(seen)
+
+    @workflow
+    async def working(ctx: Context) -> int:
+        return await ctx.step(slow)
+
+    async with Environment(workflows=[working]) as env:
+        handle = await env.client.start(working)
+        await asyncio.to_thread(entered.wait, 30)
+        await env.crash()
+        asyncio.get_running_loop().call_later(0.01, leave.set)
+        assert await handle.result() == 2
+
+
+async def test_a_crash_right_after_a_start(url: str) -> None:
+    async with Environment(workflows=[diary], url=url) as env:
+        handle = await env.client.start(diary)
+        await env.crash()
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+
+
+async def test_whoever_waits_for_a_result_goes_on_waiting() -> None:
+    async with Environment(workflows=[diary]) as env:
+        handle = await env.client.start(diary)
+        waiting = asyncio.ensure_future(handle.result())
+        await env.crash()
+        await handle.send_event("last", "c")
+        assert await waiting == ["a", "b", "c"]

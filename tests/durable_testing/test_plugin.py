@@ -1,0 +1,158 @@
+"""The pytest plugin, in test sessions of its users."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+WORKFLOWS = """
+import pytest
+from durable import Context, Retry, Worker, days, step, workflow
+from durable_testing import Environment
+
+@step(retry=Retry(max_attempts=3, initial=60, jitter=0.5))
+async def charge(name: str) -> str:
+    return name
+
+@workflow
+async def order(ctx: Context, name: str) -> str:
+    await ctx.step(charge, name)
+    await ctx.sleep(days(30))
+    return name
+"""
+SCOPE = ["-o", "asyncio_default_fixture_loop_scope=function"]
+AUTO = ["-o", "asyncio_mode=auto", *SCOPE]
+MODES = {
+    "asyncio, auto": (AUTO, ""),
+    "asyncio, strict": (["-o", "asyncio_mode=strict", *SCOPE], "pytestmark = pytest.mark.asyncio"),
+    "anyio": (
+        ["-p", "no:asyncio"],
+        "pytestmark = pytest.mark.anyio\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'",
+    ),
+}
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> tuple[list[str], str]:
+    if request.param == "anyio" and importlib.util.find_spec("anyio") is None:
+        pytest.skip("anyio is not installed")
+    return MODES[request.param]
+
+
+def session(folder: Path, code: str, *options: str) -> tuple[int, str]:
+    """How a test session of this module ends, and what it says."""
+    (folder / "test_orders.py").write_text(f"{WORKFLOWS}\n{code}")
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", *options]
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_the_fixtures_work_with_the_plugins_for_asyncio(
+    tmp_path: Path, mode: tuple[list[str], str]
+) -> None:
+    options, marks = mode
+    code = f"""
+{marks}
+
+async def test_of_an_environment(durable_env):
+    async with durable_env(workflows=[order]) as env:
+        env.mock(charge, outcomes=[OSError("away"), "x"])
+        assert await env.run(order, "a") == "a"
+
+async def test_of_a_client(durable_client):
+    async with durable_client, Worker(durable_client, workflows=[order]):
+        handle = await durable_client.start(order, "a")
+        await handle.cancel()
+        with pytest.raises(Exception, match="was cancelled"):
+            await handle.result(timeout=20)
+"""
+    assert session(tmp_path, code, *options)[0] == 0
+
+
+def test_a_test_that_fails_shows_its_runs_and_its_seed(tmp_path: Path) -> None:
+    code = """
+async def test_of_an_environment(durable_env):
+    async with durable_env(workflows=[order]) as env:
+        env.mock(charge, outcomes=[OSError("away"), "x"])
+        assert await env.run(order, "a", id="a") == "b"
+
+async def test_without_a_fixture():
+    async with Environment(workflows=[order], seed=3) as env:
+        env.mock(charge, raises=KeyError("no money"))
+        await env.run(order, "a", id="c")
+"""
+    code, said = session(tmp_path, code, *AUTO, "--durable-seed=11")
+    assert code == 1
+    assert "environment with seed 11 (pytest --durable-seed=11)" in said
+    assert "order  a  completed  took 30 d · 2 attempts, 1 failed" in said
+    assert "environment with seed 3 (pytest --durable-seed=3)" in said
+    assert "error  KeyError: 'no money'" in said
+
+
+def test_the_seed_of_a_session_is_that_of_its_environments(tmp_path: Path) -> None:
+    code = """
+async def test_ids(durable_env):
+    async with durable_env(workflows=[order]) as env, Environment(workflows=[order]) as other:
+        ids = [(await each.client.start(order, "a")).id for each in (env, other)]
+        assert ids[0] == ids[1]
+        print("the id is", ids[0])
+"""
+    ids = set()
+    for seed in ("1", "1", "2"):
+        options = ("-s", *AUTO, f"--durable-seed={seed}")
+        (line,) = [x for x in session(tmp_path, code, *options)[1].splitlines() if "the id is" in x]
+        ids.add(line)
+    assert len(ids) == 2
+
+
+def test_the_database_of_all_fixtures_is_chosen_in_one_place(
+    tmp_path: Path, durable_sqlite: str
+) -> None:
+    code = f"""
+@pytest.fixture
+def durable_url():
+    return {durable_sqlite!r}
+
+async def test_both(durable_env, durable_client):
+    async with durable_env(workflows=[order]) as env:
+        await env.run(order, "a", id="a")
+    async with durable_client:
+        assert (await durable_client.get("a")).status == "completed"
+"""
+    assert session(tmp_path, code, *AUTO)[0] == 0
+
+
+def test_whoever_does_not_use_it_does_not_pay_for_it() -> None:
+    """Loading the plugin loads nothing of durable, nor anything that it needs."""
+    code = (
+        "import durable_testing.plugin, sys\n"
+        "heavy = {'durable', 'asyncio', 'pydantic', 'msgpack', 'sqlite3'} & sys.modules.keys()\n"
+        "print(sorted(heavy - set(sys.argv[1:])))"
+    )
+    # pytest itself may have loaded some.
+    before = subprocess.run(
+        [sys.executable, "-c", "import pytest, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *before],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
