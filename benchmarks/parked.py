@@ -18,8 +18,8 @@ from durable import Client, Worker
 
 _TOGETHER = 500
 """Runs that are started in one call."""
-_QUIET_SECONDS = 3.0
-"""Until the last polls of the busy time are over, and the server's counters are up to date."""
+_QUIET_SECONDS = 12.0
+"""Until the server has counted the busy time: it hears of what a connection did once that is idle for ten seconds."""
 
 
 async def measure(spec: dict[str, Any]) -> dict[str, Any]:

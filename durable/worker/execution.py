@@ -1,68 +1,28 @@
-"""One run that this worker owns: its instance, what is not durable yet, and what is under way.
-
-Every event goes into `pending` (the journal) first and then to the instance; commands that have an effect
-wait in `held` until the event that caused them is durable.
-"""
+"""One run that this worker owns, from its claim until it parks, ends or is lost: what is under way."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
 
-from durable.clock import SECOND
-from durable.engine.instance import Instance
-from durable.errors import DurableError
 from durable.model import history
 from durable.model.commands import (
-    AnswerRequest,
-    BeginCompensation,
-    CancelChild,
     CancelRun,
     CancelStep,
-    CancelTimer,
-    Command,
     CompleteRun,
     ContinueRun,
-    EndChildWait,
-    Ending,
-    EndWait,
     FailRun,
-    MarkPatched,
     RunStep,
-    Send,
-    SetState,
-    SettleStep,
-    StartChild,
-    StartTimer,
-    StartWait,
     WriteLog,
 )
-from durable.model.failure import encode_failure, failure_of
-from durable.model.lifecycle import HOLD_BLOCKED, HOLD_PAUSED, RunStatus
-from durable.model.messages import child_message, event_of, is_control
-from durable.model.rows import Act, Commit, Message, NewRun, OutMessage
-from durable.model.wire import EventRow, decode_event, encode_event
-from durable.worker.effects import Effect
-from durable.worker.outbox import NO_ROWS
+from durable.model.rows import Message, NewRun
+from durable.model.wire import EventRow, decode_event
+from durable.worker.chronicle import GENERATIONS
+from durable.worker.drafts import Drafting
+from durable.worker.effects import Effect, Subscribe
 from durable.worker.timetable import due_event
-from durable.worker.under_way import HAPPENED, REPLAYED, UnderWay
-from durable.worker.waiting import joined, retry_in_words
+from durable.worker.under_way import REPLAYED
 
-if TYPE_CHECKING:
-    from durable.clock import Timer
-    from durable.model.runnable import Workflow
-
-KEEP_SECONDS = 1.0
-"""A run that is due again sooner than this stays in memory instead of being parked."""
-MAX_EVENTS_PER_COMMIT = 2_000
-MAX_BYTES_PER_COMMIT = 16 * 1024 * 1024
-MAX_HISTORY = 50_000
-"""Events of one generation of a run; a longer one fails."""
-WARN_HISTORY = 10_000
 _ENDINGS = (CompleteRun, FailRun, CancelRun, ContinueRun)
-_GENERATIONS = (history.ContinuedAsNew, history.RunRetried)
-_WAITS = (history.WaitStarted, history.InputRequested)
 _STEP_EVENTS = frozenset(
     {
         history.StepCompleted,
@@ -71,141 +31,15 @@ _STEP_EVENTS = frozenset(
         history.CompensationFailed,
     }
 )
+_OUTCOMES = (*_STEP_EVENTS, history.MessageSent)
 
 
-class Host(Protocol):
-    """What an execution needs of its worker."""
-
-    @property
-    def worker_id(self) -> int: ...
-    @property
-    def code(self) -> str: ...
-    def now(self) -> int: ...
-    def dirty(self, execution: Execution) -> None: ...
-    def lost(self, execution: Execution) -> None: ...
-    def run_step(self, execution: Execution, command: RunStep) -> None: ...
-    def cancel_step(self, execution: Execution, cmd: int) -> None: ...
-    def carry_out(self, execution: Execution, effect: Effect) -> None: ...
-    def write_log(self, execution: Execution, command: WriteLog) -> None: ...
-    def call_at(self, due: int, callback: Callable[[], object]) -> Timer: ...
-    def warn(self, message: str, *args: object) -> None: ...
-
-
-class Execution:
+class Execution(Drafting):
     """A run in the hands of this worker, from its claim until it parks, ends or is lost."""
 
-    __slots__ = (
-        "_armed",
-        "_cold",
-        "_ending",
-        "_ends",
-        "_events",
-        "_recording",
-        "_recovered_from",
-        "_retries",
-        "_under_way",
-        "_undone",
-        "_unread",
-        "_unreleased",
-        "active",
-        "blocked",
-        "consumed",
-        "dead",
-        "durable",
-        "epoch",
-        "final",
-        "held",
-        "host",
-        "id",
-        "in_flight",
-        "inbox_head",
-        "instance",
-        "key",
-        "misses",
-        "owned",
-        "pending",
-        "queue",
-        "wake",
-        "workflow",
-    )
-
-    def __init__(
-        self,
-        host: Host,
-        workflow: Workflow[Any, Any],
-        key: int,
-        run_id: str,
-        epoch: int,
-        queue: str,
-    ) -> None:
-        self.host = host
-        self.workflow = workflow
-        self.key = key
-        self.id = run_id
-        self.epoch = epoch
-        self.queue = queue
-        self.durable = 0
-        """Length of the history that is known to be in the database."""
-        self.consumed = 0
-        self.inbox_head = 0
-        """Messages that there are, as far as is known: with unread ones it does not park."""
-        self.instance = Instance(workflow, run_id)
-        self.pending: list[EventRow] = []
-        self.held: deque[tuple[int, RunStep | WriteLog | Effect]] = deque()
-        self.active: dict[int, RunStep] = {}
-        """Steps released to the step runner and not reported back."""
-        self.in_flight: Commit | None = None
-        self.misses = 0
-        """Commits in a row that met a lock on the run's row."""
-        self.blocked: str | None = None
-        self.final: EventRow | None = None
-        self.dead = False
-        self.owned = True
-        """False while it is parked: nothing may happen to it here."""
-        self.wake: Timer | None = None
-        self._armed = 0
-        self._under_way: UnderWay | None = None
-        self._retries: dict[int, RunStep] = {}
-        """Steps that wait for their next attempt (on replay: all that are open)."""
-        self._cold = False
-        """It was replayed, and has not begun yet."""
-        self._undone: Ending | None = None
-        """On replay: the end that the code reached and the history did not."""
-        self._unreleased: dict[int, RunStep] = {}
-        """Steps in `held`."""
-        self._events: deque[history.Event] = deque()
-        """Events that are being recorded."""
-        self._recording = False
-        self._unread: deque[Message] = deque()
-        """Messages that are being read."""
-        self._ends = False
-        """Its code has ended; what else has come is read first."""
-        self._ending: RunStatus | None = None
-        self._recovered_from: int | None = None
+    __slots__ = ()
 
     # -- taking it up
-
-    @property
-    def under_way(self) -> UnderWay:
-        """What it has under way besides steps; made when there is something: most runs only have steps."""
-        found = self._under_way
-        if found is None:
-            found = self._under_way = UnderWay(self)
-        return found
-
-    @property
-    def paused(self) -> bool:
-        """Nothing new may begin."""
-        return self._under_way is not None and self._under_way.paused
-
-    @property
-    def length(self) -> int:
-        return self.durable + len(self.pending)
-
-    @property
-    def causes(self) -> int:
-        """Number of the newest event that may cause anything: all but the last one of its life."""
-        return self.length if self.final is None else self.length - 1
 
     def replay(self, rows: Sequence[EventRow]) -> None:
         """Bring the instance to the end of its durable history; `begin` starts what is still open then."""
@@ -234,7 +68,7 @@ class Execution:
         kind = type(event)
         if kind in _STEP_EVENTS:
             self._retries.pop(event.cmd, None)  # type: ignore[union-attr]
-        elif isinstance(event, _GENERATIONS):
+        elif isinstance(event, GENERATIONS):
             self._new_generation(self.instance.patches)
         elif isinstance(event, history.RunStarted) and event.deadline is not None:
             self.under_way.times.deadline = event.deadline
@@ -296,215 +130,28 @@ class Execution:
         self.owned = True
         self.begin(lost_owner, messages)
 
-    # -- events
+    # -- letting it go
 
-    @property
-    def closed(self) -> bool:
-        """Nothing more may be recorded."""
-        return self.dead or not self.owned or self._ending is not None or self.blocked is not None
+    def park(self) -> None:
+        """The run has no owner now: nothing may happen to it here until it is claimed again."""
+        self.owned = False
+        self._disarm()
 
-    def record(self, event: history.Event) -> None:
-        """Put an event into the journal, then let the instance see it."""
-        self._events.append(event)
-        if self._recording:  # what follows from an event comes right after it
-            return
-        self._recording = True
-        try:
-            while self._events:
-                self._record_next(self._events.popleft())
-        finally:
-            self._recording = False
-        self.host.dirty(self)
+    def unwritten(self) -> list[history.Event]:
+        """What steps and effects have brought that is not durable: it need not happen again."""
+        events = [decode_event(row) for row in self.pending]
+        return [event for event in events if isinstance(event, _OUTCOMES)]
 
-    def _record_next(self, event: history.Event) -> None:
-        if self._recovered_from is not None and not self.closed:
-            lost, self._recovered_from = self._recovered_from, None
-            self._apply(history.Recovered(event.at, lost, self.host.worker_id))
-        self._apply(event)
-
-    def _apply(self, event: history.Event) -> None:
-        if self.closed:
-            return
-        self.pending.append(encode_event(self.length + 1, event))
-        note = HAPPENED.get(type(event))
-        if note is not None:
-            note(self.under_way, event, self.length)
-            if isinstance(event, _GENERATIONS):
-                self._new_generation(frozenset())
-                if self.paused:  # whoever takes over reads this generation only
-                    self._events.appendleft(history.Paused(event.at))
-        try:
-            commands = self.instance.apply(event)
-        except Exception as error:
-            self._block(error)
-        else:
-            seq, held = self.length, len(self.held)
-            for command in commands:
-                self._take(command, seq)
-            if self._events:
-                self._hold_for_all_of_it(held)
-        if self.instance.length >= WARN_HISTORY:
-            self._check_length()
-
-    def withdraw(self, cmd: int) -> None:
-        """A wait has ended before its event was recorded: it was never there."""
-        self._events = deque(
-            event for event in self._events if not (isinstance(event, _WAITS) and event.cmd == cmd)
-        )
-
-    def _hold_for_all_of_it(self, first: int) -> None:
-        """What an event led to waits for the events that follow from it too: a patch, say, that was taken.
-
-        A commit may end between them; had a step begun by then, a replay might take another way than it.
-        """
-        seq = self.length + len(self._events)
-        for place in range(first, len(self.held)):
-            self.held[place] = seq, self.held[place][1]
-
-    def at(self) -> int:
-        """The time of an event that happens now; it never goes back within a run."""
-        return max(self.host.now(), self.instance.now)
-
-    def _check_length(self) -> None:
-        length = self.instance.length
-        if length == WARN_HISTORY:
-            text = "run %s has %s events; at %s it fails. Long-lived runs should continue as new"
-            self.host.warn(text, self.id, length, MAX_HISTORY)
-        elif length >= MAX_HISTORY and not self.closed:
-            message = f"run {self.id} has {length} events, the limit: use ctx.continue_as_new"
-            self.stop()
-            self._end(FailRun(encode_failure(failure_of(DurableError(message)))), self.length)
-
-    # -- commands
-
-    def _take(self, command: Command, seq: int) -> None:
-        kind = type(command)
-        take = _TAKERS.get(kind)
-        if take is not None:
-            take(self, command, seq)
-        else:
-            _UNDER_WAY[kind](self.under_way, command, seq)
-
-    def _take_held(self, command: RunStep | WriteLog, seq: int) -> None:
-        self.held.append((seq, command))
-        if isinstance(command, RunStep):
-            self._unreleased[command.cmd] = command
-
-    def hold(self, effect: Effect, seq: int) -> None:
-        """The worker is to do this once event `seq` is durable."""
-        self.held.append((seq, effect))
-
-    def _drop_step(self, command: CancelStep, _seq: int = 0) -> None:
-        cmd = command.cmd
-        self._retries.pop(cmd, None)
-        if self.active.pop(cmd, None) is not None:
-            self.host.cancel_step(self, cmd)
-        # One that is still held is skipped when its turn comes.
-        self._unreleased.pop(cmd, None)
-
-    def _settle_step(self, command: SettleStep, _seq: int) -> None:
-        """Nobody waits for it: if no attempt is under way, none is begun."""
-        step = self._unreleased.pop(command.cmd, None) or self._retries.pop(command.cmd, None)
-        if step is None:
-            return
-        at = self.at()
-        reason = "nobody waited for it any more, and it had not begun"
-        failure = encode_failure(failure_of(DurableError(reason)))
-        site = str(step.site)
-        self.record(
-            history.StepFailed(
-                at,
-                step.cmd,
-                step.step.name,
-                failure,
-                step.fingerprint,
-                0,
-                self.host.worker_id,
-                site,
-                step.attempt,
-            )
-        )
-
-    # -- its end
-
-    def _end(self, command: Ending, _seq: int) -> None:
-        """It comes after what is being recorded, and after what it must have read: a second cancel, say."""
-        if isinstance(command, ContinueRun):
-            self._stop_steps()
-            self.record(_generation_event(command, self.workflow.name, self.at()))
-            return
-        if self._ends:
-            return
-        self._ends = True
-        self._read_before_the_end()
-        self._ends = False
-        if not self.closed:
-            self._finish(command)
-
-    def _read_before_the_end(self) -> None:
-        while not self.closed and (self._events or self._must_read):
-            event = self._events.popleft() if self._events else self._read()
-            if event is not None:
-                self._record_next(event)
-
-    def _finish(self, command: CompleteRun | FailRun | CancelRun) -> None:
-        status, event = _final_event(command, self.at())
-        self._ending = status
-        self.final = encode_event(self.length + 1, event)
-        self.pending.append(self.final)
-        self._report(self.final)
-
-    @property
-    def _must_read(self) -> bool:
-        """There is something unread that the database wants read before the end."""
-        return any(is_control(message.name) for message in self._unread)
-
-    def _report(self, final: EventRow) -> None:
-        """Tell the parent, and whoever else waits, with the transaction that ends the run."""
-        started = self.instance.started
-        assert started is not None
-        to = [name.split(":") for name in self.instance.followers]
-        if started.parent_key is not None:
-            to.append([str(started.parent_key), str(started.parent_cmd)])
-        for key, cmd in to:
-            name = child_message(int(cmd), final.type)
-            self.under_way.outbox.add(final.seq, OutMessage(int(key), name, final.data))
-
-    def _new_generation(self, patches: frozenset[str]) -> None:
-        """Nothing of the generation before goes on; `patches` are those that its own history has taken."""
-        self.under_way.clear()
-        self.under_way.compensating = False
-        self._retries.clear()
-        self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
-        live = self.instance.live
-        self.instance.discard()
-        self.instance = Instance(self.workflow, self.id)
-        self.instance.patches, self.instance.live = patches, live
-
-    def _block(self, error: BaseException) -> None:
-        """The code cannot go on with this history: keep what happened, say why, stay open."""
-        if self.blocked is not None:
-            return
-        self.blocked = f"{type(error).__name__}: {error}"
-        self.host.warn("run %s is blocked: %s", self.id, self.blocked)
+    def discard(self) -> None:
+        """The run is not ours any more: forget it without a trace."""
+        self.dead = True
         self.stop()
-        self._unread.clear()  # they stay in the inbox
-        event = history.Blocked(self.at(), self.blocked, self.host.code)
-        self.pending.append(encode_event(self.length + 1, event))
-        self.host.dirty(self)
-
-    def poisoned(self, reason: str) -> None:
-        """The database refuses what this run wants to append: drop that, and block."""
-        self.consumed -= _messages_in(self.pending)
-        del self.pending[:]
+        self._unread.clear()
+        self.instance.discard()
         if self._under_way is not None:
-            self._under_way.outbox.clear()
-        self._ending = None
-        self.final = None
-        self.blocked = None
-        self._block(DurableError(reason))
+            self._under_way.release()
 
-    # -- effects
+    # -- what falls due
 
     def release(self) -> None:
         """Carry out what waited for events that are durable now."""
@@ -570,32 +217,7 @@ class Execution:
             del self._retries[command.cmd]
         return due
 
-    @property
-    def next_due(self) -> int | None:
-        """When something is due next, in microseconds."""
-        timed = None if self._under_way is None else self._under_way.times.next_due
-        if not self._retries:
-            return timed
-        dues = [c.not_before for c in self._retries.values() if c.not_before is not None]
-        return min(dues if timed is None else [*dues, timed], default=None)
-
-    def arm(self, due: int) -> None:
-        """Wake up at `due`, unless something is due sooner."""
-        if self.wake is not None:
-            if self._armed <= due:
-                return
-            self.wake.cancel()
-        self._armed = due
-        self.wake = self.host.call_at(due, self._woken)
-
-    def _woken(self) -> None:
-        self.wake = None
-        self.resume()
-
-    @property
-    def in_flight_ends(self) -> bool:
-        """A commit that parks or finishes the run is under way: nothing may happen to it until the answer."""
-        return self.in_flight is not None and self.in_flight.act is not Act.KEEP
+    # -- what comes
 
     def receive(self, messages: Sequence[Message] = ()) -> None:
         """Messages of the inbox, in order; a hole in their numbers means that this owner is stale."""
@@ -607,25 +229,6 @@ class Execution:
             event = self._read()
             if event is not None:
                 self.record(event)
-
-    def _read(self) -> history.Event | None:
-        """The next message, as the event that it becomes; None: nothing new."""
-        message = self._unread.popleft()
-        if message.number <= self.consumed:
-            return None
-        if message.number != self.consumed + 1:
-            self._unread.clear()
-            self.host.lost(self)
-            return None
-        self.consumed = message.number
-        return event_of(message, self.at())
-
-    @property
-    def busy(self) -> bool:
-        """Steps are running, or wait to be released; effects are under way; children are being started."""
-        if self.active or self._unreleased:
-            return True
-        return self._under_way is not None and self._under_way.busy
 
     def finished_step(self, cmd: int) -> bool:
         """The step runner reports an attempt; False when nobody waits for it any more."""
@@ -642,7 +245,12 @@ class Execution:
         for event in events:
             self.record(event)
         self.release()  # what was to come after it
+        self.resume()  # what was not due before it
         self.host.dirty(self)
+
+    def may_run_out(self, effect: Subscribe) -> bool:
+        """Whether the wait has a time-out, which waits for what was kept for it."""
+        return self.asks_for(effect) and effect.cmd in self.under_way.times.unsure
 
     def children_started(self, children: Sequence[NewRun], born: Sequence[str] | None) -> None:
         """The transaction that starts them is over; `born` are those that it started, None: unknown."""
@@ -655,208 +263,3 @@ class Execution:
         if not self.closed or self._ending is not None:
             self.under_way.children_missing(cmds)
             self.release()
-
-    # -- the commit
-
-    def next_commit(self) -> Commit | None:
-        """What this run has to say to the database now, or None."""
-        if not self.owned:
-            return None
-        act, status = self._act()
-        if act is Act.PARK and self.blocked is None and self._under_way is not None:
-            self._under_way.list_all()
-            act, status = self._act()  # the history may have reached its limit
-        events = self._next_events()
-        if not events and act is Act.KEEP:
-            return None
-        consumed = self.consumed
-        if len(events) < len(self.pending):
-            act, status = Act.KEEP, self._open_status("running")
-            consumed -= _messages_in(self.pending[len(events) :])
-        parked = act is Act.PARK
-        rows = NO_ROWS
-        if self._under_way is not None:
-            rows = self._under_way.outbox.until(self.durable + len(events))
-        hold = self._hold() if parked else 0
-        self.in_flight = Commit(
-            self.key,
-            self.epoch,
-            self.durable,
-            events,
-            consumed,
-            act,
-            status,
-            self.next_due if parked and not hold else None,
-            hold,
-            self.host.code if hold == HOLD_BLOCKED else None,
-            self._waiting_for() if parked else None,
-            rows.messages,
-            rows.children,
-            tuple(rows.waits.values()),
-            tuple(rows.ended_waits),
-            rows.first_seq,
-        )
-        return self.in_flight
-
-    def _hold(self) -> int:
-        if self.blocked is not None:
-            return HOLD_BLOCKED
-        return HOLD_PAUSED if self.paused else 0
-
-    @property
-    def _end_is_held(self) -> bool:
-        under_way = self._under_way
-        return self._ending is not None and under_way is not None and under_way.holds_end
-
-    def _open_status(self, status: RunStatus) -> RunStatus:
-        compensating = self._under_way is not None and self._under_way.compensating
-        return "compensating" if compensating else status
-
-    def _next_events(self) -> list[EventRow]:
-        """What goes into one commit, if there is anything: no more than a statement should carry."""
-        events = self.pending[:MAX_EVENTS_PER_COMMIT]
-        if self._end_is_held and events and events[-1] is self.final:
-            del events[-1]
-        if len(events) == 1:
-            return events
-        size = 0
-        for count, row in enumerate(events):
-            size += len(row.data)
-            if size > MAX_BYTES_PER_COMMIT and count:
-                return events[:count]
-        return events
-
-    def _act(self) -> tuple[Act, RunStatus]:
-        if self._end_is_held:
-            return Act.KEEP, self._open_status("running")
-        if self._ending is not None:
-            return Act.FINISH, self._ending
-        if self.blocked is not None:
-            return Act.PARK, self._open_status("waiting")
-        if self.busy or self.consumed < self.inbox_head:
-            return Act.KEEP, self._open_status("running")
-        if self.paused:
-            return Act.PARK, self._open_status("waiting")
-        due = self.next_due
-        if due is not None and due - self.host.now() <= KEEP_SECONDS * SECOND:
-            return Act.KEEP, self._open_status("running")
-        return Act.PARK, self._open_status("waiting")
-
-    def _waiting_for(self) -> str | None:
-        if self.blocked is not None:
-            return self.blocked.splitlines()[0]
-        words = [] if self._under_way is None else self._under_way.words()
-        return joined([*words, *map(retry_in_words, self._retries.values())])
-
-    def advance(self, durable: int) -> list[NewRun]:
-        """The database holds `durable` events of this run; the children that were started with them."""
-        del self.pending[: durable - self.durable]
-        self.durable = durable
-        return [] if self._under_way is None else self._under_way.outbox.settled(durable)
-
-    def park(self) -> None:
-        """The run has no owner now: nothing may happen to it here until it is claimed again."""
-        self.owned = False
-        self._disarm()
-
-    def _disarm(self) -> None:
-        if self.wake is not None:
-            self.wake.cancel()
-            self.wake = None
-
-    def stop(self) -> None:
-        """Stop whatever is under way; nothing that it brings is recorded."""
-        self._stop_steps()
-        if self._under_way is not None:
-            self._under_way.clear()
-            self._under_way.times.deadline = None
-        self._retries.clear()
-        self._events.clear()
-        self._disarm()
-
-    def _stop_steps(self) -> None:
-        for cmd in list(self.active):
-            self._drop_step(CancelStep(cmd))
-        if self.held:
-            self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
-        self._unreleased.clear()
-
-    def unwritten(self) -> list[history.Event]:
-        """What steps and effects have brought that is not durable: it need not happen again."""
-        events = [decode_event(row) for row in self.pending]
-        return [event for event in events if isinstance(event, _OUTCOMES)]
-
-    def discard(self) -> None:
-        """The run is not ours any more: forget it without a trace."""
-        self.dead = True
-        self.stop()
-        self._unread.clear()
-        self.instance.discard()
-        if self._under_way is not None:
-            self._under_way.release()
-
-
-_OUTCOMES = (*_STEP_EVENTS, history.MessageSent)
-
-
-def _generation_event(command: ContinueRun, name: str, at: int) -> history.Event:
-    if command.failure is None:
-        return history.ContinuedAsNew(at, name, command.input, command.base, command.carried)
-    return history.RunRetried(
-        at,
-        name,
-        command.input,
-        command.base,
-        command.carried,
-        command.failure,
-        command.attempt,
-        max(command.due, at),
-    )
-
-
-def _final_event(
-    command: CompleteRun | FailRun | CancelRun, at: int
-) -> tuple[RunStatus, history.Event]:
-    if isinstance(command, CompleteRun):
-        return "completed", history.RunCompleted(at, command.result)
-    if isinstance(command, FailRun):
-        return command.status, history.RunFailed(at, command.failure, command.status)
-    return command.status, history.RunCancelled(at, command.reason, command.status)
-
-
-def _messages_in(rows: Sequence[EventRow]) -> int:
-    """How many of these events are messages of the inbox: those go only with their events."""
-    return sum(row.type in history.FROM_INBOX and not _is_carried_over(row) for row in rows)
-
-
-def _is_carried_over(row: EventRow) -> bool:
-    """A pause that a new generation takes over from the one before was never in the inbox."""
-    event = decode_event(row) if row.type == history.Paused.code else None
-    return isinstance(event, history.Paused) and not event.number
-
-
-# ruff: noqa: SLF001 - the table names parts of the class
-_TAKERS: Mapping[type[Command], Callable[[Execution, Any, int], None]] = {
-    RunStep: Execution._take_held,
-    WriteLog: Execution._take_held,
-    CancelStep: Execution._drop_step,
-    SettleStep: Execution._settle_step,
-    CompleteRun: Execution._end,
-    FailRun: Execution._end,
-    CancelRun: Execution._end,
-    ContinueRun: Execution._end,
-}
-_UNDER_WAY: Mapping[type[Command], Callable[[UnderWay, Any, int], None]] = {
-    StartTimer: UnderWay.timer,
-    CancelTimer: UnderWay.ended,
-    StartWait: UnderWay.wait,
-    EndWait: UnderWay.ended,
-    Send: UnderWay.ask,
-    StartChild: UnderWay.child,
-    EndChildWait: UnderWay.ended,
-    CancelChild: UnderWay.cancel_child,
-    SetState: UnderWay.recorded,
-    MarkPatched: UnderWay.recorded,
-    AnswerRequest: UnderWay.recorded,
-    BeginCompensation: UnderWay.recorded,
-}

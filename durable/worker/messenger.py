@@ -147,8 +147,22 @@ class Messenger:
                 if isinstance(effect, Subscribe)
             ]
         )
+        await self._read_what_was_kept(orders)
         for execution, effect in orders:
             execution.carried_out(effect)
+
+    async def _read_what_was_kept(self, orders: Sequence[Order]) -> None:
+        """Before their time is up: a time-out of nothing still takes what was published before."""
+        hurried = {
+            execution.key: execution
+            for execution, effect in orders
+            if isinstance(effect, Subscribe) and execution.may_run_out(effect)
+        }
+        if not hurried:
+            return
+        behind = [(key, execution.consumed) for key, execution in hurried.items()]
+        for message in await self._store.inbox(behind):
+            hurried[message.key].receive([message])
 
     async def _look(self, orders: Sequence[Order]) -> None:
         for execution, effect in orders:

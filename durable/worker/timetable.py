@@ -14,7 +14,7 @@ Timed: TypeAlias = StartTimer | StartWait | StartChild
 class Timetable:
     """By command number; times in microseconds of the database's clock."""
 
-    __slots__ = ("deadline", "listed", "timed", "waits")
+    __slots__ = ("deadline", "listed", "timed", "unsure", "waits")
 
     def __init__(self) -> None:
         self.timed: dict[int, Timed] = {}
@@ -23,6 +23,8 @@ class Timetable:
         """Open waits, with or without a time-out."""
         self.listed: dict[int, int] = {}
         """Timers and waits that are written down in the history, and where."""
+        self.unsure: set[int] = set()
+        """Waits with a time-out for which something may be kept: their time is not up before it was looked for."""
         self.deadline: int | None = None
 
     def add(self, command: Timed) -> None:
@@ -36,17 +38,26 @@ class Timetable:
         """It is over; whether it was written down."""
         self.timed.pop(cmd, None)
         self.waits.pop(cmd, None)
+        self.unsure.discard(cmd)
         return self.listed.pop(cmd, None) is not None
 
     def fallen_due(self, now: int) -> list[Timed]:
         """What is due, in its order."""
-        due = [timed for timed in self.timed.values() if (timed.due or 0) <= now]
+        due = [
+            timed
+            for cmd, timed in self.timed.items()
+            if (timed.due or 0) <= now and cmd not in self.unsure
+        ]
         return sorted(due, key=lambda timed: (timed.due or 0, timed.cmd))
 
     @property
     def next_due(self) -> int | None:
         """When something is due next."""
-        dues = [timed.due for timed in self.timed.values() if timed.due is not None]
+        dues = [
+            timed.due
+            for cmd, timed in self.timed.items()
+            if timed.due is not None and cmd not in self.unsure
+        ]
         if self.deadline is not None:
             dues.append(self.deadline)
         return min(dues, default=None)
@@ -64,6 +75,7 @@ class Timetable:
         self.timed.clear()
         self.waits.clear()
         self.listed.clear()
+        self.unsure.clear()
 
 
 def due_event(timed: Timed, at: int) -> history.Event:

@@ -251,6 +251,8 @@ class UnderWay:
     def ask(self, effect: Effect, seq: int) -> None:
         """The worker is to do this once event `seq` is durable."""
         self.effects[_key(effect)] = effect
+        if isinstance(effect, Subscribe) and effect.cmd in self.times.timed:
+            self.times.unsure.add(effect.cmd)
         self._host.hold(effect, seq)
 
     def asks_for(self, effect: Effect) -> bool:
@@ -263,6 +265,8 @@ class UnderWay:
             return False
         if isinstance(effect, RestartChild):
             self._cancel_restarted()
+        elif isinstance(effect, Subscribe):
+            self.times.unsure.discard(effect.cmd)
         return True
 
     # -- children

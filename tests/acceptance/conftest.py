@@ -26,6 +26,6 @@ async def client(url: str) -> AsyncIterator[Client]:
 @pytest.fixture(autouse=True)
 def parks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs park for any sleep, not only for those of a second and more."""
-    from durable.worker import execution
+    from durable.worker import drafts
 
-    monkeypatch.setattr(execution, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(drafts, "KEEP_SECONDS", 0.0)

@@ -47,6 +47,11 @@ async def follows(ctx: Context, key: str) -> list[int]:
 
 
 @workflow
+async def peeks(ctx: Context, key: str) -> int:
+    return await ctx.wait_for_event(Event("n", int), key=key, timeout=0, default=-1)
+
+
+@workflow
 async def late(ctx: Context, seconds: float) -> Any:
     return await ctx.wait_for_event("never", timeout=seconds, default="too late")
 
@@ -70,7 +75,7 @@ async def announces(ctx: Context, key: str) -> None:
     await ctx.publish(PAID, Paid(amount=7), key=key)
 
 
-ALL = [pays, collects, follows, late, both, tells, announces]
+ALL = [peeks, pays, collects, follows, late, both, tells, announces]
 
 
 async def parked(client: Client, run_id: str) -> None:
@@ -224,6 +229,14 @@ async def test_waits_can_be_listed_and_ended(client: Client) -> None:
         assert await waiting.result(timeout=20) == "too late"
         with pytest.raises(RunNotFound):
             await client.cancel_wait("nobody", "never")
+
+
+async def test_a_time_out_of_nothing_still_takes_what_was_published_before(client: Client) -> None:
+    """It asks whether there is something; there is, or there is not."""
+    await client.publish("n", 7, key="kept")
+    async with Worker(client, workflows=ALL):
+        runs = [await client.start(peeks, key) for key in ("kept", "kept", "empty")]
+        assert [await run.result(timeout=20) for run in runs] == [7, 7, -1]
 
 
 async def test_many_runs_get_many_events(client: Client) -> None:

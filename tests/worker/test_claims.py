@@ -125,10 +125,10 @@ async def test_a_thousand_messages_survive_a_crash_at_any_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An acknowledged event is consumed exactly once, in order; never dropped in silence."""
-    from durable.worker import execution
+    from durable.worker import drafts
     from durable_testing.faults import CRASH_AFTER
 
-    monkeypatch.setattr(execution, "MAX_EVENTS_PER_COMMIT", 10)
+    monkeypatch.setattr(drafts, "MAX_EVENTS_PER_COMMIT", 10)
     for nth in range(1, 7):
         async with World() as world:
             outside = await world.process()

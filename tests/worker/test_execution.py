@@ -15,7 +15,7 @@ from durable.model import history
 from durable.model.payload import ANY
 from durable.model.rows import Act, Message
 from durable.model.wire import encode_event
-from durable.worker import execution as room
+from durable.worker import chronicle, drafts
 from durable.worker.execution import Execution
 from tests.worker.one_run import (
     Host,
@@ -102,7 +102,7 @@ async def sleeper(ctx: Context) -> str:
 
 @workflow
 async def napper(ctx: Context) -> str:
-    await ctx.sleep(room.KEEP_SECONDS / 2)
+    await ctx.sleep(drafts.KEEP_SECONDS / 2)
     return "awake"
 
 
@@ -125,7 +125,7 @@ async def test_a_long_sleep_parks_and_says_for_what(host: Host) -> None:
 async def test_a_short_sleep_stays_in_memory(host: Host) -> None:
     execution = begin(host, napper)
     assert execution.next_commit() is None
-    host.clock.advance(room.KEEP_SECONDS)
+    host.clock.advance(drafts.KEEP_SECONDS)
     assert types(execution.next_commit()) == ["TimerFired", "RunCompleted"]
 
 
@@ -285,7 +285,7 @@ async def test_messages_leave_the_inbox_only_with_their_events(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that is cut off at its limit consumes no message whose event is not in it."""
-    monkeypatch.setattr(room, "MAX_EVENTS_PER_COMMIT", 2)
+    monkeypatch.setattr(drafts, "MAX_EVENTS_PER_COMMIT", 2)
     execution = begin(host, two_steps)
     execution.receive([message(n) for n in range(1, 6)])
     consumed = []
@@ -350,8 +350,8 @@ async def test_a_long_history_warns_once_and_fails_in_the_end(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50,000 events per generation, warning at 10,000; every limit has a clear error."""
-    monkeypatch.setattr(room, "WARN_HISTORY", 3)
-    monkeypatch.setattr(room, "MAX_HISTORY", 6)
+    monkeypatch.setattr(chronicle, "WARN_HISTORY", 3)
+    monkeypatch.setattr(chronicle, "MAX_HISTORY", 6)
     execution = begin(host, endless)
     execution.receive([message(n) for n in range(1, 20)])
     assert len(host.warnings) == 1
@@ -364,8 +364,8 @@ async def test_a_long_history_warns_once_and_fails_in_the_end(
 async def test_the_limit_may_be_reached_by_recovering(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "WARN_HISTORY", 1)
-    monkeypatch.setattr(room, "MAX_HISTORY", 2)
+    monkeypatch.setattr(chronicle, "WARN_HISTORY", 1)
+    monkeypatch.setattr(chronicle, "MAX_HISTORY", 2)
     execution = begin(host, two_steps, lost=3)
     report(execution, host)
     assert types(execution.next_commit()) == ["Recovered", "RunFailed"]
@@ -375,8 +375,8 @@ async def test_the_limit_may_be_reached_by_parking(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that fails while it parks ends; it does not park with its end in its history."""
-    monkeypatch.setattr(room, "WARN_HISTORY", 1)
-    monkeypatch.setattr(room, "MAX_HISTORY", 2)
+    monkeypatch.setattr(chronicle, "WARN_HISTORY", 1)
+    monkeypatch.setattr(chronicle, "MAX_HISTORY", 2)
     commit = begin(host, sleeper).next_commit()
     assert types(commit) == ["TimerStarted", "RunFailed"]
     assert commit is not None
@@ -442,8 +442,8 @@ async def test_a_run_at_its_limit_reads_what_it_must(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is too long fails, however many cancels have come."""
-    monkeypatch.setattr(room, "WARN_HISTORY", 1)
-    monkeypatch.setattr(room, "MAX_HISTORY", 2)
+    monkeypatch.setattr(chronicle, "WARN_HISTORY", 1)
+    monkeypatch.setattr(chronicle, "MAX_HISTORY", 2)
     messages = [event(1), *(cancel(number) for number in range(2, 400))]
     commit = begin(host, swallows, messages=messages).next_commit()
     assert types(commit)[-2:] == ["CancelRequested", "RunFailed"]
@@ -486,7 +486,7 @@ async def test_what_follows_a_patch_waits_until_the_patch_is_durable(
     """A commit may carry the event that led to it without the patch: no step of the new way has begun then."""
     execution = begin(host, patched_later)
     report(execution, host)
-    monkeypatch.setattr(room, "MAX_EVENTS_PER_COMMIT", 1)
+    monkeypatch.setattr(drafts, "MAX_EVENTS_PER_COMMIT", 1)
     assert types(apply(execution)) == ["StepCompleted"]
     assert [command.cmd for command in host.ran] == [1]
     assert types(apply(execution)) == ["Patched"]

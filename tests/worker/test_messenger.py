@@ -41,6 +41,9 @@ class Run:
         self.open = [one for one in self.open if one is not effect]
         self.events += events
 
+    def may_run_out(self, effect: Effect) -> bool:
+        return False
+
     def children_missing(self, cmds: list[int]) -> None:
         self.missing += cmds
 
