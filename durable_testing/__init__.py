@@ -2,6 +2,8 @@
 
 `Environment`   runs workflows as they are, in memory and in no time; `env.mock` stands in for steps
 `step_context`  lets a test call a step by itself; `resources` gives it what it asks for
+`replay`        says whether code goes the way of a recorded history; `assert_replays` insists
+`check`         does so for all open runs of a database, as `durable check` does
 `Stuck`         is raised where a test would wait for ever
 """
 
@@ -11,18 +13,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from durable_testing.checking import Broken, Checked, check
     from durable_testing.environment import Environment
     from durable_testing.mocks import Mock, MockedCall
+    from durable_testing.replaying import Report, assert_replays, replay
     from durable_testing.standalone import resources, step_context
     from durable_testing.strict import ArgumentChanged
     from durable_testing.stuck import Stuck
 
 __all__ = [
     "ArgumentChanged",
+    "Broken",
+    "Checked",
     "Environment",
     "Mock",
     "MockedCall",
+    "Report",
     "Stuck",
+    "assert_replays",
+    "check",
+    "replay",
     "resources",
     "step_context",
 ]
@@ -30,10 +40,16 @@ __all__ = [
 # Every test run of every project that has durable installed loads this module for its pytest plugin.
 _LATER = {
     "ArgumentChanged": "durable_testing.strict",
+    "Broken": "durable_testing.checking",
+    "Checked": "durable_testing.checking",
     "Environment": "durable_testing.environment",
     "Mock": "durable_testing.mocks",
     "MockedCall": "durable_testing.mocks",
+    "Report": "durable_testing.replaying",
     "Stuck": "durable_testing.stuck",
+    "assert_replays": "durable_testing.replaying",
+    "check": "durable_testing.checking",
+    "replay": "durable_testing.replaying",
     "resources": "durable_testing.standalone",
     "step_context": "durable_testing.standalone",
 }

@@ -23,6 +23,7 @@ from durable_testing.clients import TestClient
 from durable_testing.mocks import UNSET, Mock, Mocks, make_mock, stand_in
 from durable_testing.port import Port
 from durable_testing.process import Process
+from durable_testing.recording import record
 from durable_testing.report import drawn
 from durable_testing.session import SESSION
 from durable_testing.strict import strictness
@@ -113,6 +114,8 @@ class Environment:
         try:
             if isinstance(error, Exception):
                 error.add_note(await self._told())
+            elif error is None and SESSION.record_to is not None:
+                await record(self.client, SESSION.record_to)
         finally:
             await self._open.aclose()
 

@@ -1,4 +1,4 @@
-"""The pytest plugin `durable`: databases for tests.
+"""The pytest plugin `durable`: environments, databases, and recorded histories as tests.
 
 Every test run of every project that has durable installed loads this module, so it imports
 nothing but pytest; what a fixture needs is imported when a test asks for it.
@@ -30,14 +30,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="the seed of environments that are given none (a failing test names its seed)",
     )
+    group.addoption(
+        "--durable-record",
+        type=Path,
+        metavar="DIR",
+        help="write the histories of all runs of environments that end without an error there",
+    )
+    parser.addini(
+        "durable_workflows",
+        "modules with the workflows to which *.history.json files belong",
+        type="linelist",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hand the options on, if there are any."""
-    if config.option.durable_seed is not None:
+    seed, folder = config.option.durable_seed, config.option.durable_record
+    if seed is not None or folder is not None:
         from durable_testing.session import SESSION
 
-        SESSION.seed = config.option.durable_seed
+        SESSION.seed = seed or 0
+        SESSION.record_to = None if folder is None else config.invocation_params.dir / folder
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """A recorded history is a test: the code must still go its way."""
+    if not file_path.name.endswith(".history.json"):
+        return None
+    from durable_testing.collected import RecordedRun
+
+    return RecordedRun.from_parent(parent, path=file_path)  # pyright: ignore[reportUnknownMemberType]
 
 
 @pytest.fixture(scope="session")

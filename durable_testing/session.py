@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 
@@ -12,6 +13,8 @@ class Session:
 
     seed: int = 0
     """`--durable-seed`: of environments that are given none."""
+    record_to: Path | None = None
+    """`--durable-record`: where the histories of their runs go."""
 
 
 SESSION: Final = Session()

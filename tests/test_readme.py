@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -40,6 +41,31 @@ def test_the_example_runs_on_postgres_with_only_the_url_changed(
     code = example()
     assert code.count('"sqlite:///shop.db"') == 1
     assert run(code.replace("sqlite:///shop.db", durable_postgres), tmp_path) == "parcel-42-2\n"
+
+
+def test_the_test_runs_as_written_and_its_histories_are_tests_from_then_on(tmp_path: Path) -> None:
+    """At most 25 lines; thirty days, a crash, a step that is not called, golden histories."""
+    section = re.findall(r"## Test it\n(.*?)\n## ", README.read_text(), re.DOTALL)[0]
+    workflow, test = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(test.splitlines()) <= 25
+    (tmp_path / "expenses.py").write_text(workflow)
+    (tmp_path / "test_expenses.py").write_text(test)
+    settings = ("asyncio_mode=auto", "asyncio_default_fixture_loop_scope=function")
+    options = [f"--override-ini={each}" for each in (*settings, "durable_workflows=expenses")]
+    assert "2 passed" in said_by_pytest(tmp_path, *options, "--durable-record", "golden")
+    names = {"expense-in-time.history.json", "expense-too-late.history.json"}
+    assert {file.name for file in (tmp_path / "golden").iterdir()} == names
+    assert "4 passed" in said_by_pytest(tmp_path, *options)
+
+
+def said_by_pytest(folder: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", *options]
+    path = {**os.environ, "PYTHONPATH": f"{README.parent}{os.pathsep}{folder}"}
+    done = subprocess.run(
+        command, cwd=folder, env=path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("word", ["make demo", "make test"])

@@ -108,11 +108,18 @@ async def inspect(shell: Shell, client: Client, id: str) -> None:
     "--after", type=click.IntRange(min=0), default=0, help="Only events after this number."
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many events.")
+@click.option("--export", is_flag=True, help="Write all of it as JSON that can be replayed.")
 @asks
-async def history(shell: Shell, client: Client, id: str, after: int, limit: int | None) -> None:
+async def history(
+    shell: Shell, client: Client, id: str, after: int, limit: int | None, *, export: bool
+) -> None:
     """Show the facts of a run's history, in order."""
+    run_id = await full_id(client, id)
+    if export:
+        click.echo(await client.export_history(run_id), nl=False)
+        return
     events: list[HistoryEvent] = []
-    async for event in client.history(await full_id(client, id), after=after):
+    async for event in client.history(run_id, after=after):
         events.append(event)
         if len(events) == limit:
             break

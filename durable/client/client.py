@@ -32,6 +32,7 @@ from durable.errors import (
 )
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import RunStarted, RunTerminated
+from durable.model.history_file import HistoryFile, dump_history
 from durable.model.ids import checked_id
 from durable.model.lifecycle import FINAL, OPEN, RunStatus
 from durable.model.messages import pack_cancel
@@ -431,6 +432,15 @@ class Client(Controlling, Requesting):
     def history(self, id: str, /, *, after: int = 0) -> Listing[HistoryEvent]:
         """The history of a run from event `after` on; `RunNotFound`."""
         return Listing(lambda cursor: self._history_page(id, cursor), str(after))
+
+    async def export_history(self, id: str, /) -> str:
+        """The history of a run as the text of a `.history.json` file, which `durable_testing.replay` reads.
+
+        It holds inputs and results as they are kept. `RunNotFound`.
+        """
+        self._check_open()
+        rows = [row async for row in self._events(id, 0)]
+        return dump_history(HistoryFile(rows[0].name or "", id, rows))
 
     async def _history_page(self, run_id: str, cursor: str | None) -> Page[HistoryEvent]:
         self._check_open()

@@ -41,6 +41,7 @@ def event_of(row: EventRow, workers: Mapping[int, str]) -> HistoryEvent:
         command=row.cmd,
         name=row.name,
         data=data,
+        row=row,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
@@ -142,6 +142,8 @@ class HistoryEvent:
     name: str | None
     data: Mapping[str, Any]
     """What else the event holds, as plain data."""
+    row: object = field(default=None, repr=False, compare=False)
+    """The event as it is kept: what replays it, and writes it into a file, reads this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,10 @@ def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 _FORMS: Final = {cls.code: _form(cls) for cls in EVENT_CLASSES}
+_NAMES_INSIDE: Final = {
+    cls.code: [field.name for field in dataclasses.fields(cls) if field.name not in _COLUMNS]
+    for cls in EVENT_CLASSES
+}
 _msgpack: Any = msgpack
 """msgpack, which ships no types."""
 _pack: Final[Callable[[list[Any]], bytes]] = _msgpack.Packer(
@@ -141,6 +145,26 @@ def unpack_fields(row: EventRow) -> list[Any]:
         raise _unreadable(row, "not a list of fields")
     fields: list[Any] = values  # pyright: ignore[reportUnknownVariableType]  msgpack has no types
     return fields
+
+
+def pack_raw(raw: Any) -> bytes:
+    """Plain data as the fields of an event and most payloads are packed."""
+    return MSGPACK + _pack(raw)
+
+
+def unpack_raw(data: bytes) -> Any:
+    """What `pack_raw` has packed; `ValueError` for anything else. Types of durable's own are not looked into."""
+    if data[:1] != MSGPACK:
+        raise ValueError("unknown encoding")
+    try:
+        return _unpackb(data[1:], strict_map_key=False, unicode_errors="surrogatepass")
+    except _msgpack.UnpackException as error:
+        raise ValueError(str(error)) from error
+
+
+def field_names(kind: int) -> Sequence[str]:
+    """What stands in `data` of an event of this type, in its order; none for a type that is not known."""
+    return _NAMES_INSIDE.get(kind, ())
 
 
 def _unreadable(row: EventRow, reason: object) -> PayloadError:

@@ -73,7 +73,7 @@ def plain(value: Any) -> Any:
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            names = (field.name for field in dataclasses.fields(value))
+            names = (field.name for field in dataclasses.fields(value) if field.repr)
             return {name: plain(getattr(value, name)) for name in names if name[0] != "_"}
         case Collection():
             return [plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from durable.cli import main
+from durable.model.history_file import load_history
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +248,12 @@ def test_a_reader_that_goes_away_is_no_error(greeted):
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert done.stderr == b""
+
+
+def test_a_history_is_exported_as_a_file_that_can_be_replayed(durable, greeted):
+    answer = durable("history", "greet-ada", "--export", "--url", greeted)
+    file = load_history(answer.out)
+    assert (file.workflow, file.run_id) == ("greet", "greet-ada")
+    assert [row.seq for row in file.rows] == list(range(1, len(file.rows) + 1))
+    assert len(file.rows) == 3
+    assert durable("history", "nobody", "--export", "--url", greeted).code == 1

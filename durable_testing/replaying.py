@@ -1,0 +1,179 @@
+"""`replay` tells whether the code of a workflow asks for what a recorded history says, event for event.
+
+The engine is the one that workers use. A new generation (`continue_as_new`, a retry of the whole run) is
+replayed by itself, as a worker would, and its end is compared with what history says of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from durable.engine.instance import Instance
+from durable.errors import DurableError, NondeterminismError
+from durable.model import history
+from durable.model.commands import CancelRun, CompleteRun, ContinueRun, Ending, FailRun
+from durable.model.failure import decode_failure
+from durable.model.history import NAMES
+from durable.model.history_file import HistoryFile, load_history
+from durable.model.payload import ANY
+from durable.model.records import HistoryEvent
+from durable.model.runnable import Runnable, Workflow
+from durable.model.wire import EventRow, decode_event
+
+History: TypeAlias = "Sequence[HistoryEvent] | HistoryFile | str | Path"
+"""What `client.history` gives (all of it), the text of a history file, or where the file is."""
+
+_GENERATIONS: Final = frozenset({history.ContinuedAsNew.code, history.RunRetried.code})
+_ENDS: Final = frozenset(
+    {history.RunCompleted.code, history.RunFailed.code, history.RunCancelled.code}
+)
+
+_SHOWN: Final = 200
+"""Characters of a value in an explanation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a replay."""
+
+    ok: bool
+    explanation: str
+    """For people: what was replayed, or where the code and history part, and what to do."""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+def replay(workflow: Runnable[Any, Any], history: History, /) -> Report:
+    """Whether the code of `workflow` goes the way of a recorded history, and if not, where they part.
+
+    No step runs, nothing is sent. `PayloadError` when the history is none, or cannot be read.
+    """
+    file = read_history(history)
+    if not isinstance(workflow, Workflow):
+        message = f"{workflow.name} has no code that is replayed: only workflows have"
+        raise DurableError(message)
+    workflow.resolve()
+    try:
+        for rows, follows in _generations(file.rows):
+            _replay_one(workflow, file.run_id, rows, follows)
+    except NondeterminismError as error:
+        return Report(ok=False, explanation=str(error))
+    return Report(ok=True, explanation=f"run {file.run_id}: {len(file.rows)} events replayed alike")
+
+
+def assert_replays(workflow: Runnable[Any, Any], history: History, /) -> None:
+    """`AssertionError` with the explanation where `replay` finds that code and history part."""
+    report = replay(workflow, history)
+    if not report.ok:
+        raise AssertionError(report.explanation)
+
+
+def read_history(history: History) -> HistoryFile:
+    """A history from wherever it is. `PayloadError` when it is none."""
+    if isinstance(history, HistoryFile):
+        return history
+    if isinstance(history, Path):
+        return load_history(history.read_text(encoding="ascii"))
+    if isinstance(history, str):
+        is_text = history.lstrip().startswith("{")
+        return load_history(history) if is_text else read_history(Path(history))
+    rows = [event.row for event in history if isinstance(event.row, EventRow)]
+    if not rows or len(rows) < len(history) or rows[0].seq != 1:
+        message = (
+            "a history to be replayed is what client.history(id) gives, from its first event on"
+        )
+        raise DurableError(message)
+    return HistoryFile(rows[0].name or "", "replayed", rows)
+
+
+def _generations(
+    rows: Sequence[EventRow],
+) -> Iterator[tuple[Sequence[EventRow], EventRow | None]]:
+    """Each with the event that follows on its end, if one does."""
+    starts = [0, *(place for place, row in enumerate(rows) if row.type in _GENERATIONS and place)]
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        last = rows[end - 1]
+        if end < len(rows):
+            yield rows[start:end], rows[end]
+        elif last.type in _ENDS:
+            yield rows[start : end - 1], last
+        else:
+            yield rows[start:end], None
+
+
+def _replay_one(
+    workflow: Workflow[Any, Any], run_id: str, rows: Sequence[EventRow], follows: EventRow | None
+) -> None:
+    instance = Instance(workflow, run_id)
+    instance.patches = frozenset(row.name or "" for row in rows if row.type == history.Patched.code)
+    instance.live = False
+    try:
+        ending = instance.replay(lambda: _apply(instance, rows, is_open=follows is None))
+        if follows is not None:
+            _compare(run_id, ending, follows)
+    finally:
+        instance.discard()
+
+
+def _apply(instance: Instance, rows: Iterable[EventRow], *, is_open: bool) -> Ending | None:
+    """Apply the events; how the code has ended by then."""
+    rows = list(rows)
+    ending: Ending | None = None
+    for row in rows:
+        if is_open and row is rows[-1]:
+            instance.live = True
+        for command in instance.apply(decode_event(row)):
+            if isinstance(command, Ending):
+                ending = command
+    return ending
+
+
+def _compare(run_id: str, ending: Ending | None, follows: EventRow) -> None:
+    """The end that the code came to, and the one that history has."""
+    recorded = decode_event(follows)
+    if ending is not None and _told(ending) == _recorded(recorded):
+        return
+    raise NondeterminismError(
+        f"run {run_id} ends otherwise: the code no longer matches its history at event {follows.seq}\n"
+        f"  history  {NAMES[follows.type]} {_shown(_recorded(recorded))}\n"
+        f"  code     {'goes on' if ending is None else _shown(_told(ending))}\n"
+        "  likely   what comes after the last recorded call has changed"
+    )
+
+
+def _told(ending: Ending) -> tuple[object, ...]:
+    match ending:
+        case CompleteRun():
+            return "completed", ending.result
+        case FailRun():
+            return ending.status, decode_failure(ending.failure).type
+        case CancelRun():
+            return ending.status, None
+        case ContinueRun():
+            return "continued", ending.input
+
+
+def _recorded(event: history.Event) -> tuple[object, ...]:
+    match event:
+        case history.RunCompleted():
+            return "completed", event.result
+        case history.RunFailed():
+            return event.status, decode_failure(event.failure).type
+        case history.RunCancelled():
+            return event.status, None
+        case history.ContinuedAsNew() | history.RunRetried():
+            return "continued", event.input
+        case _:
+            raise AssertionError(event)
+
+
+def _shown(end: tuple[object, ...]) -> str:
+    what, detail = end
+    if isinstance(detail, bytes):
+        detail = repr(ANY.decode(detail, "the end of a run"))
+        return f"{what} with {detail if len(detail) <= _SHOWN else detail[:_SHOWN] + '...'}"
+    return str(what) if detail is None else f"{what} with {detail}"
