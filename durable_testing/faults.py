@@ -41,6 +41,7 @@ from durable.model.rows import (
     Reaped,
     RunFilter,
     RunRow,
+    ShapeRow,
     Started,
     Subscription,
     WaitFilter,
@@ -453,6 +454,10 @@ class FaultyStorage:
     async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
         """Pass on, with faults."""
         return await self._pass("finished", self.inner.finished, run_ids)
+
+    async def shapes(self, finished: int) -> list[ShapeRow]:
+        """Pass on, with faults."""
+        return await self._pass("shapes", self.inner.shapes, finished)
 
     async def next_due(self) -> int | None:
         """Pass on, with no faults: only who moves the clock asks this."""

@@ -22,7 +22,7 @@ _LOOKS: Final = frozenset({"claim", "owned", "finished", "replies", "unblock"})
 _READS: Final = frozenset(
     {
         "adopt", "children", "count", "history", "inbox", "lanes", "leased", "load", "migrations",
-        "newest", "next_due", "now", "probe", "run", "runs", "states", "waits", "worker_names",
+        "newest", "next_due", "now", "probe", "run", "runs", "shapes", "states", "waits", "worker_names",
     }
 )  # fmt: skip
 """Verbs that change nothing."""

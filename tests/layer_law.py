@@ -39,8 +39,8 @@ NEIGHBOURS = {("durable.worker", "durable.client")}
 """The only imports within a floor, from room to room."""
 
 SHELL_FLOOR = 7
-PUBLIC_MODULES = {DOOR, "durable.sync", "durable.telling"}
-"""All that shells may import of ours: the public names, and how histories are told."""
+PUBLIC_MODULES = {DOOR, "durable.sync", "durable.telling", "durable_testing"}
+"""All that shells may import of ours: the public names, also those for tests, and how histories are told."""
 
 THIRD_PARTY: Mapping[str, tuple[str, ...]] = {
     "click": ("durable.cli",),

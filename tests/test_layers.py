@@ -96,7 +96,7 @@ def test_a_lawful_house_is_left_in_peace(tmp_path):
             "import durable\ndurable.storage.open()",
             "a.py:2: reaches into durable.st",
         ),
-        ("durable/cli/a.py", "import durable_testing", "uses public names only"),
+        ("durable/cli/a.py", "import durable_testing.faults", "uses public names only"),
         ("durable/web/a.py", "from durable.cli import show", "durable.web uses public names only"),
         (
             "durable/client/a.py",

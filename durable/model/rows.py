@@ -414,3 +414,14 @@ class MigrationStep:
     number: int
     name: str
     applied: bool
+
+
+@value
+class ShapeRow:
+    """Runs of one workflow whose newest generations have the same events, for the same commands, by name."""
+
+    workflow: str
+    version: int
+    """0: runs that go on with any code of the name."""
+    is_open: bool
+    run_ids: Sequence[str]

@@ -31,6 +31,7 @@ from durable.model.rows import (
     Reaped,
     RunFilter,
     RunRow,
+    ShapeRow,
     Started,
     Subscription,
     WaitFilter,
@@ -268,6 +269,10 @@ class Storage(Protocol):
 
     async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
         """Of these runs the ones that have ended, with their last event. One query for all waiters."""
+        ...
+
+    async def shapes(self, finished: int) -> list[ShapeRow]:
+        """All open runs, and the newest `finished` ones that have ended, by the shapes of their histories. Read only."""
         ...
 
     async def next_due(self) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from durable.model.lifecycle import RunStatus
-from durable.model.rows import RunFilter, RunRow, WaitFilter, WaitKind, WaitRow
+from durable.model.rows import RunFilter, RunRow, ShapeRow, WaitFilter, WaitKind, WaitRow
 from durable.model.wire import EventRow
 from durable.storage.postgres.arrays import PG_EPOCH, int2s, int4s, long_texts, micros, texts, time
 from durable.storage.postgres.batches import event_row, event_rows
@@ -84,6 +84,10 @@ class Readings(Database):
         """Of these runs the ones that have ended, with their last event."""
         rows = await self._working.ask(self._sql.finished, [long_texts(run_ids)])
         return {row[0]: (row[1], event_row(row[2:])) for row in rows}
+
+    async def shapes(self, finished: int) -> list[ShapeRow]:
+        """Open runs, and some that have ended, by the shapes of their histories."""
+        return [ShapeRow(*row) for row in await self._second.ask(self._sql.shapes, [finished])]
 
     async def next_due(self) -> int | None:
         """When the next run falls due that is not due yet."""

@@ -172,6 +172,23 @@ class Statements:
         select r.id, r.status, {event}
           from {schema}.runs r join {schema}.history h on h.run_key = r.key and h.seq = r.seq
          where r.id = any(%b) and r.finished_at is not null"""
+    shapes: str = """
+        with chosen as (
+            select r.key, r.id, r.lane, coalesce(r.first_seq, 1) as first_seq, true as is_open
+              from {schema}.runs r where r.finished_at is null
+            union all
+            (select r.key, r.id, r.lane, coalesce(r.first_seq, 1), false
+               from {schema}.runs r where r.finished_at is not null order by r.key desc limit %b)),
+        shaped as (
+            select c.id, c.lane, c.is_open,
+                   md5(string_agg(concat_ws(' ', h.type, h.cmd, h.name), chr(10) order by h.seq)) as shape
+              from chosen c
+              join {schema}.history h on h.run_key = c.key and h.seq >= c.first_seq
+             group by c.key, c.id, c.lane, c.is_open)
+        select l.workflow, l.version, s.is_open, array_agg(s.id order by s.id)
+          from shaped s join {schema}.lanes l on l.id = s.lane
+         group by l.workflow, l.version, s.is_open, s.shape
+         order by l.workflow, l.version, s.is_open desc, count(*) desc, min(s.id)"""
     next_due: str = """
         select min(ready_at) from {schema}.runs
          where ready_at > coalesce(%b::timestamptz, clock_timestamp()) and hold = 0"""

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
 from durable.model.history import CODES
 from durable.model.lifecycle import RunStatus
-from durable.model.rows import Message, RunFilter, RunRow
+from durable.model.rows import Message, RunFilter, RunRow, ShapeRow
 from durable.model.wire import EventRow
 from durable.storage.sqlite.connection import Database, Row
 from durable.storage.sqlite.filters import conditions
@@ -72,6 +74,16 @@ FROM (SELECT value ->> 0 AS id, value ->> 1 AS cmd FROM json_each(?)) AS asked
 JOIN [runs] r ON r.id = asked.id
 JOIN [history] h INDEXED BY [history_replies]
 ON h.run_key = r.key AND h.type = {CODES["RequestAnswered"]} AND h.cmd = asked.cmd"""
+_EVENTS_OF_SHAPES: Final = """
+WITH chosen AS (
+    SELECT * FROM (SELECT key, id, lane, first_seq, 0 AS ended FROM [runs] WHERE finished_at IS NULL)
+    UNION ALL
+    SELECT * FROM (SELECT key, id, lane, first_seq, 1 FROM [runs] WHERE finished_at IS NOT NULL
+                   ORDER BY key DESC LIMIT ?))
+SELECT l.workflow, l.version, c.ended, c.id, h.type, h.cmd, h.name
+FROM chosen c JOIN [lanes] l ON l.id = c.lane
+JOIN [history] h ON h.run_key = c.key AND h.seq >= c.first_seq
+ORDER BY c.key, h.seq"""
 _NEXT_DUE: Final = "SELECT min(ready_at) FROM [runs] WHERE ready_at > ? AND hold = 0"
 
 
@@ -170,6 +182,20 @@ def _run_row(row: Row) -> RunRow:
 def _events(row: Row) -> Iterator[EventRow | None]:
     for event in (row[:EVENT_WIDTH], row[EVENT_WIDTH:]):
         yield EventRow(*event) if event[0] is not None else None
+
+
+def shapes(database: Database, finished: int) -> list[ShapeRow]:
+    """Open runs, and some that have ended, by the shapes of their histories."""
+    found: dict[tuple[str, int, bool, bytes], list[str]] = {}
+    rows = database.fetch(_EVENTS_OF_SHAPES, (finished,))
+    for (workflow, version, ended, id), events in groupby(rows, key=itemgetter(0, 1, 2, 3)):
+        shape = sha256(repr([event[4:] for event in events]).encode("utf-8", "surrogatepass"))
+        found.setdefault((workflow, version, not ended, shape.digest()), []).append(id)
+    shaped = [ShapeRow(*place[:3], sorted(ids)) for place, ids in found.items()]
+    return sorted(
+        shaped,
+        key=lambda s: (s.workflow, s.version, not s.is_open, -len(s.run_ids), s.run_ids[0]),
+    )
 
 
 def next_due(database: Database, now: int) -> int | None:

@@ -27,6 +27,7 @@ from durable.model.rows import (
     Reaped,
     RunFilter,
     RunRow,
+    ShapeRow,
     Started,
     Subscription,
     WaitFilter,
@@ -321,6 +322,9 @@ class SqliteStorage:
 
     async def finished(self, run_ids: Sequence[str]) -> dict[str, tuple[RunStatus, EventRow]]:
         return await self._reader.ask(lambda database, _now: reading.finished(database, run_ids))
+
+    async def shapes(self, finished: int) -> list[ShapeRow]:
+        return await self._reader.ask(lambda database, _now: reading.shapes(database, finished))
 
     async def next_due(self) -> int | None:
         return await self._reader.ask(reading.next_due)
