@@ -23,7 +23,7 @@ CAMPAIGN = $(PY) -m tests.campaigns.$(1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lint types layers typing bench \
-        crash crash-kill crash-stop crash-server crash-points events stress start-race faulty-runs \
+        crash crash-kill crash-stop crash-server crash-points check-many events stress start-race faulty-runs \
         replay-campaign build clean
 
 help: ## show this list
@@ -100,13 +100,16 @@ crash-server: $(STAMP) $(SERVER) ## the database server dies
 crash-points: $(STAMP) $(SERVER) ## every fault at every store operation of every scenario, on both stores
 	DURABLE_CRASH_POINTS=1 $(PY) -m pytest -m "slow or campaign" -s tests/acceptance/test_crash_points*.py $(ARGS)
 
+check-many: $(STAMP) $(SERVER) ## `durable check` on a hundred thousand open runs
+	$(PY) -m pytest -m campaign -s tests/durable_testing/test_checking_many.py
+
 events: $(STAMP) $(SERVER) ## a hundred thousand events to a thousand runs while workers are killed
 	$(call CAMPAIGN,events)
 
 stress: $(STAMP) $(SERVER) ## the protocol between workers and database under contention
 	$(call CAMPAIGN,protocol_stress)
 
-start-race: $(STAMP) $(SERVER) ## sixteen processes open an empty database at once
+start-race: $(STAMP) $(SERVER) ## fifty processes start the same id at once
 	$(call CAMPAIGN,start_race)
 
 faulty-runs: $(STAMP) ## random programs on two workers, with faults at random operations

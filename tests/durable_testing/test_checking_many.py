@@ -61,7 +61,8 @@ async def fill(url: str) -> None:
         )
         connection.execute(
             f"""insert into durable.history (run_key, {events})
-                select c.key, {events} from durable.runs c
+                select c.key, {", ".join(f"h.{name}" for name in events.split(", "))}
+                  from durable.runs c
                   join durable.runs o on o.id = split_part(c.id, '-', 1)
                   join durable.history h on h.run_key = o.key
                  where c.id like '%-%'"""

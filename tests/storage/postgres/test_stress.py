@@ -13,7 +13,9 @@ def test_nothing_is_lost_doubled_or_left_behind():
     broken, ledger, _ = play(Plan(messages=1000, seed=7))
     assert broken == []
     assert ledger.counts["messages"] >= 1000
-    assert ledger.counts["lost claims"]  # found again by their owner, or by the reaper: nothing is left
+    assert ledger.counts[
+        "lost claims"
+    ]  # found again by their owner, or by the reaper: nothing is left
 
 
 @pytest.mark.slow
