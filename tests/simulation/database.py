@@ -42,6 +42,17 @@ class InlineWriter(Writer):
         job.settle()
 
 
+class InlineReader(InlineWriter):
+    """Reads in the turn of whoever asks; no transaction of others can be under way in it."""
+
+    def _put(self, job: Job) -> None:
+        try:
+            job.value = job.work(self.database, self._clock())
+        except Exception as error:
+            job.fail(translate(error, self._where))
+        job.settle()
+
+
 def at_once(call: Coroutine[Any, Any, T]) -> T:
     """The answer of a store whose desk serves in the turn of whoever asks."""
     try:
@@ -70,9 +81,9 @@ class SharedDatabase:
     def store(self, now: Callable[[], int]) -> SqliteStorage:
         """What a process opens."""
         store = SqliteStorage(None)
-        writer = InlineWriter("", store._where, store._connect, store._clock, store._leases)
-        writer.database = self.connection
-        store._writer = store._reader = writer
+        parts = ("", store._where, store._connect, store._clock, store._leases)
+        store._writer, store._reader = InlineWriter(*parts), InlineReader(*parts)
+        store._writer.database = store._reader.database = self.connection  # type: ignore[attr-defined]
         store.time = now
         return store
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _NO_PROCESS: Final = 2**22 + 1
 """A number that no process of a real system has."""
+_LOOKS: Final = frozenset({"claim", "owned", "unblock", "finished", "reap"})
+"""Verbs that mostly find nothing."""
 _RENEW_FAULTS: Final = ("error before", "lost answer")
 
 
@@ -79,11 +81,11 @@ class Door:
             elif fault == "stall after":
                 cluster.stall(self._process)
             if fault != "lost answer" and fault != "late execution":
-                loop.call_later(back, self._answer, answer, value, error, context=here)
+                loop.after(back, self._answer, answer, value, error, context=here)
 
         here, database = self._process.context, cluster.database_site.context
         if fault is None or fault in {"lost answer", "crash after", "stall after"}:
-            loop.call_later(there, arrive, context=database)
+            loop.after(there, arrive, context=database)
             if fault == "lost answer":
                 self._fail(answer, verb, there + back)
         elif fault == "error before":
@@ -95,10 +97,10 @@ class Door:
             most = 2.0 if fault == "slow" else 2 * cluster.lease
             there += cluster.random.uniform(0, most) * cluster.random.choice((0, 1))
             back += cluster.random.uniform(0, most)
-            loop.call_later(there, arrive, context=database)
+            loop.after(there, arrive, context=database)
         elif fault == "stall before":
             cluster.stall(self._process)
-            loop.call_later(there, arrive, context=database)
+            loop.after(there, arrive, context=database)
         else:
             cluster.crash(self._process)
         return answer
@@ -139,6 +141,8 @@ class Door:
 
     async def leased(self) -> Any:
         found = await self._send("leased", self.inner.leased, (), {})
+        if not self._cluster.knows_the_dead:
+            return found
         return [(worker, replace(info, pid=self._pid(info.pid))) for worker, info in found]
 
     def _pid(self, number: int) -> int:
@@ -226,4 +230,6 @@ def answer_of(call: Any, arguments: Any, options: Any) -> Any:
 
 def line_of(verb: str, arguments: Any, answer: Any) -> tuple[Any, ...]:
     """An operation, for the trace."""
+    if not answer and verb in _LOOKS:
+        return verb, answer
     return verb, short(arguments), "->", short(answer)

@@ -83,6 +83,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> TimerHandle:
         return self._at(self.micros + round(delay * 1e6), callback, args, context)
 
+    def after(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context
+    ) -> Handle:
+        """`call_later`, or at once where there is no delay."""
+        if delay:
+            return self._at(self.micros + round(delay * 1e6), callback, args, context)
+        return self.call_soon(callback, *args, context=context)
+
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> TimerHandle:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from tests.simulation import ending, programs
 from tests.simulation.cluster import Cluster
@@ -18,6 +19,8 @@ from tests.simulation.users import Users
 from tests.simulation.watch import Broken
 from tests.simulation.world import Nemesis
 
+_COLLECTED_EVERY: Final = 20
+"""Seeds between two collections of garbage."""
 _DATABASES: list[SharedDatabase] = []
 
 
@@ -36,6 +39,21 @@ class Outcome:
     calls: Counter[str]
     broken: str | None = None
     trace: list[str] = field(default_factory=list)
+
+
+def play_many(seeds: Iterable[int], *, keep: int = 60) -> Iterator[Outcome]:
+    """Play seeds one after the other, with the garbage collected between them and never in one."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        for number, seed in enumerate(seeds, 1):
+            yield play(seed, keep=keep)
+            if number % _COLLECTED_EVERY == 0:
+                gc.collect()
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def play(seed: int, *, keep: int = 60) -> Outcome:
