@@ -260,6 +260,8 @@ class Execution(Drafting):
 
     def children_missing(self, cmds: Sequence[int]) -> None:
         """These children do not exist: their ids belong to other runs."""
+        if self.dead:  # it was lost while the database was asked
+            return
         if not self.closed or self._ending is not None:
             self.under_way.children_missing(cmds)
             self.release()

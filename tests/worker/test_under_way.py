@@ -206,6 +206,18 @@ async def test_the_same_after_a_crash_between_the_two(host: Host) -> None:
     assert types(execution.next_commit()) == ["RunCompleted"]
 
 
+async def test_a_run_that_is_lost_on_the_way_to_its_end_wants_to_know_nothing_of_its_children(
+    host: Host,
+) -> None:
+    """The answer of the database may come when somebody else has the run already."""
+    history = rows(begin(host, restarts_and_ends))
+    execution = begin(host, restarts_and_ends, *history)
+    assert names(host) == ["LookForChildren"]
+    execution.discard()
+    execution.children_missing([1])
+    assert names(host) == ["LookForChildren"]
+
+
 async def test_a_patch_is_written_down_in_every_generation(host: Host) -> None:
     """A generation is replayed alone: what the one before has taken is not in its history."""
     first = begin(host, patched_again)
