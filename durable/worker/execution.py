@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from durable.model import history
 from durable.model.commands import (
@@ -117,10 +118,11 @@ class Execution(Drafting):
     def _take_again(self, event: history.Event) -> None:
         cmd: int = getattr(event, "cmd", 0)
         if isinstance(event, history.MessageSent):
-            if self.under_way.effects.pop(cmd, None) is not None:
-                self.record(event)
-        elif self._retries.pop(cmd, None) is not None:
-            self.record(event)
+            wanted = self.under_way.effects.pop(cmd, None) is not None
+        else:
+            wanted = self._retries.pop(cmd, None) is not None
+        if wanted:  # behind what was read in the meantime, and not earlier
+            self.record(replace(event, at=max(event.at, self.instance.now)))
 
     def reclaim(
         self, epoch: int, lost_owner: int | None = None, messages: Sequence[Message] = ()

@@ -50,6 +50,11 @@ async def steps_again(ctx: Context) -> None:
 
 
 @workflow
+async def steps_once(ctx: Context) -> int:
+    return await ctx.step(add, 1)
+
+
+@workflow
 async def child(ctx: Context) -> int:
     return 1
 
@@ -216,6 +221,20 @@ async def test_a_run_that_is_lost_on_the_way_to_its_end_wants_to_know_nothing_of
     execution.discard()
     execution.children_missing([1])
     assert names(host) == ["LookForChildren"]
+
+
+async def test_what_is_taken_again_is_not_earlier_than_what_was_read_before_it(host: Host) -> None:
+    """A run that was about to end reads what has come first; what its step had brought follows on that."""
+    execution = begin(host, steps_once)
+    apply(execution)
+    report(execution, host)
+    brought = execution.unwritten()
+    host.clock.advance(1)
+    execution = begin(host, steps_once, messages=[event(1)], again=brought)
+    commit = execution.next_commit()
+    assert types(commit) == ["EventReceived", "StepCompleted", "RunCompleted"]
+    assert commit is not None
+    assert [row.at for row in commit.events] == [host.now()] * 3
 
 
 async def test_a_patch_is_written_down_in_every_generation(host: Host) -> None:
