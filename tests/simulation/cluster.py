@@ -41,6 +41,8 @@ class Cluster:
         self.clock_jumped_at = -(10**18)
         self.processes: list[Process] = []
         self.version = plan.first_version
+        self.versions = {plan.first_version}
+        """Of the code that has run before everything was healed."""
         self.build = 0
         """Raised when everything is deployed anew: code that has blocked nothing yet."""
         self.healed = False
@@ -82,6 +84,8 @@ class Cluster:
         self._numbers += 1
         process = Process(self, name, self._numbers, version=self.version)
         process.trusted = self.healed
+        if not self.healed:
+            self.versions.add(self.version)
         self.processes.append(process)
         return process
 

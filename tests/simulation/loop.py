@@ -28,6 +28,8 @@ class Site:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.version = 0
+        """Of the code that it runs, where that matters."""
         self.ready: deque[Handle] = deque()
         self.dead = False
         self.frozen = False

@@ -51,7 +51,6 @@ class Process(Site):
         super().__init__(name)
         self.number = number
         self.version = version
-        """Of the code that it runs."""
         self.trusted = False
         """Its operations meet no faults: who watches, and everybody once the world is healed."""
         self.heartless_until = 0

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.simulation import ending, programs
+from tests.simulation import programs
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import SharedDatabase
+from tests.simulation.ending import Healing
+from tests.simulation.judgement import judge
 from tests.simulation.patches import Lines, one_thread_and_one_random_source
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.trace import Trace
@@ -69,7 +71,7 @@ def play_plan(plan: Plan, *, keep: int = 60) -> Outcome:
     users = Users(cluster)
     broken: str | None = None
     code = lambda: f"code {cluster.version} {cluster.build}"  # noqa: E731
-    programs.set_code_version(lambda: getattr(cluster.loop.current, "version", programs.NEWEST))
+    programs.set_code_version(lambda: cluster.loop.current.version)
     patches = one_thread_and_one_random_source(
         cluster.random, code, claim=plan.claim, commit=plan.commit
     )
@@ -112,5 +114,5 @@ async def _course(cluster: Cluster, users: Users, lines: Lines) -> None:
     Nemesis(cluster).arm()
     last = max([0.0, *(act.after for act in plan.acts), *(when for when, _ in plan.menu.times)])
     await asyncio.sleep(last + cluster.random.uniform(0, 3))
-    await ending.come_to_rest(cluster, users)
-    ending.judge(cluster, users, lines)
+    await Healing(cluster, users).complete()
+    judge(cluster, users, lines)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from durable.model.history import FINAL_CODES
 from durable.model.lifecycle import FINAL, HOLD_BLOCKED, HOLD_PAUSED, TRANSITIONS
-from durable.model.rows import Code
+from durable.model.rows import Code, Delivery
 from durable.model.wire import EventRow
 
 if TYPE_CHECKING:
@@ -93,6 +93,12 @@ class Watch:
         self.workers_ever: set[int] = set()
         self.losses: Counter[int] = Counter()
         """How often a run changed hands or lost its owner."""
+        self.sent: dict[tuple[int, int], Delivery] = {}
+        """Messages that were accepted, by run and number."""
+        self.keys: dict[tuple[int, str], int] = {}
+        """Numbers of messages by their idempotency keys."""
+        self.stops: list[tuple[Process, float]] = []
+        """Processes that were stopped in the orderly way, and how long that took."""
         self.over = False
         """The simulation has ended: what still happens is its cleaning up."""
 
@@ -167,14 +173,15 @@ class Watch:
             raise Broken("I4", f"a step of {execution.id} begins on events that are not there")
         if row.owner == worker and row.epoch == execution.epoch and not row.final:
             return
-        if worker in self._leases() and not self._excused() and not self._gave_up(row):
+        if worker in self.leases() and not self._excused() and not self._gave_up(row):
             raise Broken("I17", f"{process} begins a step of {execution.id}, which is not its own: {row}")
 
     def _gave_up(self, row: Row) -> bool:
         """It was taken from its owner by an order, not by the loss of a lease: nobody tells the worker."""
         return row.final
 
-    def _leases(self) -> dict[int, int]:
+    def leases(self) -> dict[int, int]:
+        """Workers whose lease holds, and until when."""
         now = self._cluster.now()
         found = dict(self._cluster.database.rows(_WORKERS))
         return {worker: end for worker, end in found.items() if end > now}
@@ -190,6 +197,7 @@ class Watch:
     def stopped(self, process: Process, seconds: float) -> None:
         """I28: an orderly stop ends within its grace."""
         self.figures["orderly stops"] += 1
+        self.stops.append((process, seconds))
 
     def left_behind(self, process: Process) -> None:
         """I28: nothing of a process is left after its orderly end."""
@@ -326,7 +334,30 @@ def i17_worker_ids_never_come_back(
     watch.workers_ever.add(answer.worker)
 
 
+def i5_messages_are_taken_once(
+    watch: Watch, process: Process, arguments: Any, answer: Any
+) -> None:
+    ids = {row.id: row.key for row in watch.rows.values()}
+    (deliveries,) = arguments
+    for sent, told in zip(deliveries, answer, strict=True):
+        key = ids.get(sent.run_id)
+        if told.number is None:
+            if told.known and told.is_open:
+                raise Broken("I15", f"{sent} was refused: {told}")
+            if (key is None) == told.known or (told.known and not watch.rows[key].final):
+                raise Broken("I15", f"{sent} was refused: {told}, {key}")
+            continue
+        if key is None:
+            raise Broken("I15", f"{sent} was accepted by nobody: {told}")
+        watch.sent.setdefault((key, told.number), sent)
+        if sent.idempotency_key is not None:
+            known = watch.keys.setdefault((key, sent.idempotency_key), told.number)
+            if known != told.number:
+                raise Broken("I5", f"{sent} has the numbers {known} and {told.number}")
+
+
 _ANSWERS: Final = {
+    "deliver": i5_messages_are_taken_once,
     "commit": i2_i3_commits_are_fenced,
     "claim": i17_claims_take_what_is_free_and_due,
     "reap": i17_only_the_dead_are_reaped,
