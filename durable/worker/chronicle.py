@@ -6,7 +6,7 @@ Commands that have an effect wait in `held` until the event that caused them is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.engine.instance import Instance
@@ -238,7 +238,11 @@ class Chronicle:
 
     def record(self, event: history.Event) -> None:
         """Put an event into the journal, then let the instance see it."""
-        self._events.append(event)
+        self.record_all((event,))
+
+    def record_all(self, events: Iterable[history.Event]) -> None:
+        """The same for several, in order; what an earlier one brings to its end before its turn is `withdraw`n."""
+        self._events.extend(events)
         if self._recording:  # what follows from an event comes right after it
             return
         self._recording = True

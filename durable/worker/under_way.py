@@ -6,7 +6,7 @@ what is still open; one that happens now takes with it what goes into the databa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from durable.model import history
@@ -61,6 +61,7 @@ class Host(Protocol):
     def at(self) -> int: ...
     def arm(self, due: int) -> None: ...
     def record(self, event: history.Event) -> None: ...
+    def record_all(self, events: Iterable[history.Event]) -> None: ...
     def withdraw(self, cmd: int) -> None: ...
     def hold(self, effect: Effect, seq: int) -> None: ...
 
@@ -125,8 +126,8 @@ class UnderWay:
             if wait.key is not None and wait.cmd in self.times.listed:
                 self.ask(Subscribe(wait.cmd, wait.names, wait.key), durable)
         unrecorded, self.unrecorded = self.unrecorded, {}
-        for command in unrecorded.values():
-            self._record(command)
+        at = self._host.at()
+        self._host.record_all([recorded_event(command, at) for command in unrecorded.values()])
 
     def list_all(self) -> None:
         """A sleeping run says in its history what it sleeps for."""

@@ -60,6 +60,13 @@ async def child(ctx: Context) -> int:
 
 
 @workflow
+async def starts_or_asks(ctx: Context) -> None:
+    started = ctx.start(child, on_parent_close="abandon")
+    await ctx.race(started=started, asked=ctx.wait_for_input("q", int))
+    await ctx.sleep(100)
+
+
+@workflow
 async def asks_in_vain(ctx: Context) -> int:
     await ctx.race(asked=ctx.wait_for_input("q", int), other=quick(ctx))
     await ctx.sleep(100)
@@ -235,6 +242,18 @@ async def test_what_is_taken_again_is_not_earlier_than_what_was_read_before_it(h
     assert types(commit) == ["EventReceived", "StepCompleted", "RunCompleted"]
     assert commit is not None
     assert [row.at for row in commit.events] == [host.now()] * 3
+
+
+async def test_a_question_that_is_over_before_it_was_written_down_is_not_written_down(
+    host: Host,
+) -> None:
+    """Of what a run asks for at its start, the first part to be recorded may bring others to their end."""
+    execution = begin(host, starts_or_asks)
+    assert execution.blocked is None
+    commit = execution.next_commit()
+    assert types(commit) == ["ChildStarted"]
+    assert commit is not None
+    assert not commit.waits
 
 
 async def test_a_patch_is_written_down_in_every_generation(host: Host) -> None:
