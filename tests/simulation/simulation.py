@@ -83,6 +83,7 @@ def play_plan(plan: Plan, *, keep: int = 60) -> Outcome:
         finally:
             elapsed = cluster.loop.elapsed()
             cluster.close()
+    tail = trace.tail() if broken else []
     for table, rows in database.contents():
         trace.note(elapsed, table, rows)
     return Outcome(
@@ -95,7 +96,7 @@ def play_plan(plan: Plan, *, keep: int = 60) -> Outcome:
         trace.counts,
         users.counts(),
         broken,
-        trace.tail() if broken else [],
+        tail,
     )
 
 
