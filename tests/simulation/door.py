@@ -7,14 +7,14 @@ that dies after it has sent leaves behind what a real one does, and an error may
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from durable.errors import StoreUnavailable
-from durable.model.rows import Lease, WorkerInfo
+from durable.model.rows import Code, Commit, Committed, Lease, WorkerInfo
 from tests.simulation.database import at_once
-from tests.simulation.faults import HINT_FAULTS, OPERATION_FAULTS
+from tests.simulation.faults import HINT_FAULTS, OPERATION_FAULTS, ROW_FAULTS
 from tests.simulation.trace import short
 
 if TYPE_CHECKING:
@@ -167,6 +167,25 @@ class Door:
         if fault == "lost answer":
             raise StoreUnavailable("simulated: renew")
         return lease
+
+    # -- commits
+
+    async def commit(
+        self, worker: int, batch: Sequence[Commit], *, wait: bool = False
+    ) -> list[Committed]:
+        """On some databases rows of single runs may be locked."""
+        cluster = self._cluster
+        locked = not wait and cluster.menu.draw(cluster.random, ROW_FAULTS) is not None
+        call = self._commit_what_is_free if locked else self.inner.commit
+        return await self._send("commit", call, (worker, batch), {})
+
+    async def _commit_what_is_free(
+        self, worker: int, batch: Sequence[Commit]
+    ) -> list[Committed]:
+        free = [item for item in batch if self._cluster.random.random() < 0.5]
+        answers = iter(await self.inner.commit(worker, free) if free else ())
+        busy = [Committed(item.key, Code.BUSY, item.seq, 0) for item in batch]
+        return [next(answers) if item in free else held for item, held in zip(batch, busy, strict=True)]
 
     # -- hints
 

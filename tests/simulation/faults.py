@@ -41,10 +41,12 @@ WORLD_FAULTS: Final = (
     "new code",
 )
 """What happens to processes and clocks at any time."""
+ROW_FAULTS: Final = ("locked rows",)
+"""What a commit can meet: rows of some of its runs are locked by others."""
 HINT_FAULTS: Final = ("hint lost", "hint doubled", "hint late")
-ALL_FAULTS: Final = (*OPERATION_FAULTS, *WORLD_FAULTS, *HINT_FAULTS)
+ALL_FAULTS: Final = (*OPERATION_FAULTS, *ROW_FAULTS, *WORLD_FAULTS, *HINT_FAULTS)
 _OPERATION_RATES: Final = (0.003, 0.01, 0.03)
-_HINT_RATES: Final = (0.1, 0.5, 1.0)
+_OFTEN: Final = (0.1, 0.5, 0.9)
 _CALM: Final = 0.06
 """Share of the seeds in which nothing goes wrong: what is late or done twice there is nobody's fault."""
 
@@ -83,7 +85,8 @@ def menu_of(random: Random, seconds: float) -> Menu:
         return Menu({}, [])
     share = random.choice((0.15, 0.3, 0.5))
     rates = {kind: random.choice(_OPERATION_RATES) for kind in OPERATION_FAULTS if random.random() < share}
-    rates |= {kind: random.choice(_HINT_RATES) for kind in HINT_FAULTS if random.random() < share}
+    often = (*ROW_FAULTS, *HINT_FAULTS)
+    rates |= {kind: random.choice(_OFTEN) for kind in often if random.random() < share}
     times = [
         (random.uniform(0.0, seconds), kind)
         for kind in WORLD_FAULTS

@@ -12,7 +12,7 @@ from durable.model.payload import ANY
 from durable.model.wire import EventRow, decode_event
 from durable.worker.execution import Execution
 from tests.acceptance.crash_points import check_children, check_messages
-from tests.simulation.programs import program
+from tests.simulation.programs import program, stubborn
 from tests.simulation.watch import Broken, Row
 from tests.worker.one_run import Host
 
@@ -146,7 +146,8 @@ def i8_i9_a_replay_ends_alike(case: Case) -> None:
         events = case.events[row.key]
         first = max((n for n, event in enumerate(events) if event.type in _GENERATIONS), default=0)
         run_id = row.id.partition("~")[0]  # what its code knew it by, before another took its place
-        execution = Execution(Host(), program, row.key, run_id, 1, "default")  # type: ignore[arg-type]
+        code = stubborn if case.decoded[row.key][0].name == stubborn.name else program
+        execution = Execution(Host(), code, row.key, run_id, 1, "default")  # type: ignore[arg-type]
         execution.replay(events[first:-1])
         blocked, end = execution.blocked, execution._undone
         execution.discard()

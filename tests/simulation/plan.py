@@ -47,32 +47,33 @@ _VERBS: Final = (
     *["send"] * 6,
     *["send again"] * 2,
     *["publish"] * 2,
-    *["answer"] * 2,
+    *["answer"] * 3,
     *["pause"] * 2,
     *["resume"] * 2,
     *["request"] * 2,
     *["cancel"] * 2,
+    *["result"] * 2,
+    *["look"] * 2,
     "end wait",
     "terminate",
     "restart",
-    "result",
-    "result",
 )
-_RUNS: Final = ("r0", "r0", "r1", "r1", "r2", "r3")
 
 
 def plan_of(seed: int) -> Plan:
     """What a seed stands for."""
     random = Random(f"plan {seed}")
-    seconds = random.choice((3.0, 6.0, 12.0))
+    seconds = random.choice((2.0, 4.0, 8.0))
     users = random.choice((1, 2, 3))
-    acts = [_start(random, users, seconds, run) for run in _runs(random)]
-    acts += [_act(random, users, seconds) for _ in range(random.choice((0, 2, 5, 10, 15)))]
+    runs = [f"r{n}" for n in range(random.choice((1, 2, 3, 4, 6)))]
+    again = [run for run in runs if random.random() < 0.3]
+    acts = [_start(random, users, seconds, run) for run in runs + again]
+    acts += [_act(random, users, seconds, runs) for _ in range(random.choice((0, 4, 8, 15)))]
     return Plan(
         seed=seed,
         workers=random.choice((1, 2, 2, 2, 3, 3, 4, 8)),
         users=users,
-        lease=random.choice((1.0, 2.0, 3.0, 6.0)),
+        lease=random.choice((1.5, 3.0, 6.0)),
         cache=random.choice((0, 1, 2, 1000)),
         slots=random.choice((1, 2, 100)),
         max_recoveries=random.choice((2, 5, 5, 5)),
@@ -86,12 +87,6 @@ def plan_of(seed: int) -> Plan:
     )
 
 
-def _runs(random: Random) -> list[str]:
-    """Ids to start; some of them twice."""
-    first = [f"r{n}" for n in range(random.choice((1, 1, 2, 2, 3, 4)))]
-    return first + [run for run in first if random.random() < 0.3]
-
-
 def _start(random: Random, users: int, seconds: float, run: str) -> Act:
     options: dict[str, Any] = {}
     if random.random() < 0.1:
@@ -100,15 +95,20 @@ def _start(random: Random, users: int, seconds: float, run: str) -> Act:
         options["timeout"] = random.choice((0.5, 2.0, 5.0))
     if random.random() < 0.2:
         options["priority"] = random.choice((-1, 5))
-    detail = {"program": program_of(Random(f"{random.random()}")), "options": options}
-    return Act(random.uniform(0, seconds / 3), random.randrange(users), random.choice(_STARTS), run, detail)
+    detail = {
+        "program": program_of(random),
+        "options": options,
+        "stubborn": random.random() < 0.15,
+    }
+    after = random.uniform(0, random.choice((0.3, seconds / 2)))
+    return Act(after, random.randrange(users), random.choice(_STARTS), run, detail)
 
 
-def _act(random: Random, users: int, seconds: float) -> Act:
+def _act(random: Random, users: int, seconds: float, runs: list[str]) -> Act:
     detail: Any = None
     verb = random.choice(_VERBS)
     if verb == "restart":
-        detail = {"program": program_of(random), "options": {}}
+        detail = {"program": program_of(random), "options": {}, "stubborn": False}
     elif verb in {"send", "send again", "publish"}:
         detail = random.choice("ab")
-    return Act(random.uniform(0, seconds), random.randrange(users), verb, random.choice(_RUNS), detail)
+    return Act(random.uniform(0.1, seconds), random.randrange(users), verb, random.choice(runs), detail)

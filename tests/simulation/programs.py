@@ -12,10 +12,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from durable import ChildFailed, Context, Request, WaitTimeout
-from durable.errors import NotAllowedInWorkflow, RunAlreadyExists
+from durable import ChildFailed, Context, Request, Retry, StepFailed, WaitTimeout, step
+from durable.errors import NotAllowedInWorkflow, RunAlreadyExists, StoreUnavailable
 from durable.model.definition import workflow
-from tests.campaigns.faulty_runs_programs import Machine, Tree, make
+from tests.campaigns.faulty_runs_programs import Machine, Tree, linger, make
 
 NEWEST: Final = 3
 """Version of the code that every process runs in the end."""
@@ -34,8 +34,32 @@ def set_code_version(version: Callable[[], int]) -> None:
     _VERSION[0] = version
 
 
+@step
+async def strange(n: int) -> Any:
+    """Raises, or gives, what might be taken for something else on its way."""
+    if n == 0:
+        raise StoreUnavailable("says a step")
+    if n == 1:
+        raise asyncio.CancelledError
+    if n == 2:
+        raise TimeoutError
+    return object()
+
+
 class Programs(Machine):
     """Runs a tree."""
+
+    async def do_strange(self, n: int) -> None:
+        try:
+            await self.ctx.step(strange, n)
+        except StepFailed as error:
+            self.seen.append(type(error).__name__)
+
+    async def do_hurried(self, s: float) -> None:
+        try:
+            await self.ctx.step(linger.options(timeout=0.3, retry=2), s)
+        except StepFailed as error:
+            self.seen.append(type(error).__name__)
 
     async def do_renewed(self, n: int) -> None:
         """A small change of the code: old runs go on as they began."""
@@ -116,6 +140,16 @@ class Programs(Machine):
 @workflow(name="program")
 async def program(ctx: Context, given: dict[str, Any]) -> list[Any]:
     """Runs a tree, and begins anew as often as it says."""
+    return await _run(ctx, given)
+
+
+@workflow(name="stubborn", retry=Retry(max_attempts=2, initial=0.5, jitter=0))
+async def stubborn(ctx: Context, given: dict[str, Any]) -> list[Any]:
+    """The same, tried again as a whole when it fails."""
+    return await _run(ctx, given)
+
+
+async def _run(ctx: Context, given: dict[str, Any]) -> list[Any]:
     machine = Programs(ctx)
     await machine.run(given["tree"])
     if given.get("again"):
@@ -184,6 +218,8 @@ _LEAVES: Final = (
     *[_leaf("tell", target=_of("r0", "r1", "r2"), name=_of("a", "b"))] * 2,
     _leaf("linger", s=_s),
     _leaf("fail", n=_n),
+    _leaf("strange", n=_of(0, 1, 2, 3)),
+    _leaf("hurried", s=_of(0.1, 1.0)),
     _leaf("both", s=_s),
     _leaf("any", s=_s),
     _leaf("odd", name=_of("a", "b"), s=_s),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.errors import DurableError, StoreUnavailable
 from tests.simulation.plan import Act
-from tests.simulation.programs import ADD, program
+from tests.simulation.programs import ADD, program, stubborn
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -92,7 +92,7 @@ class Users:
     async def _start(self, client: Any, call: Call, **more: Any) -> Any:
         detail = call.act.detail
         handle = await client.start(
-            program, detail["program"], id=call.act.run, **detail["options"], **more
+            stubborn if detail["stubborn"] else program, detail["program"], id=call.act.run, **detail["options"], **more
         )
         return handle.created
 
@@ -135,6 +135,11 @@ class Users:
     async def _result(self, client: Any, call: Call) -> Any:
         handle = client.handle(call.act.run, program)
         return await handle.result(timeout=20)
+
+    async def _look(self, client: Any, call: Call) -> Any:
+        await client.list(limit=3)
+        await client.count()
+        return (await client.get(call.act.run)).status
 
     # -- once the world is healed
 
