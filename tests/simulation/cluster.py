@@ -191,22 +191,28 @@ class Cluster:
 
     # -- healing
 
-    def heal(self, *, version: int = NEWEST) -> None:
-        """Nothing fails any more, and every process is started anew, with this code."""
-        self.note("world", "heals", version)
+    def heal(self) -> None:
+        """Nothing fails any more; who is dead is replaced."""
+        self.note("world", "heals")
         self.healed = True
         self.menu.on = False
         self.down_until = 0
-        self.version = version
-        self.build += 1
         for process in self.processes:
             process.door.cut_until = process.heartless_until = 0
-            if process.worker is not None and not process.dead:
-                process.trusted = False
-                self.loop.kill(process)
-                self.watch.died(process)
-            else:
-                process.trusted = True
+            process.trusted = True
+            if process.frozen:
+                self.loop.thaw(process)
+        if not any(not process.stopping for process in self.workers()):
+            self.hire("substitute")
+
+    def deploy(self, version: int) -> None:
+        """All processes with workers are killed, and others begin, with this code."""
+        self.note("world", "deploys", version)
+        self.version = version
+        self.build += 1
+        for process in self.workers():
+            self.loop.kill(process)
+            self.watch.died(process)
         for number in range(min(self.plan.workers, 2)):
             self.hire(f"healed{number}")
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 200.0
 """Virtual seconds within which every run ends once nothing fails any more."""
+_DEPLOYED: Final = 0.3
+"""Share of the healings in which all processes are new."""
 _POLL: Final = 2.0
 """The longest pause of a poll, and a second more."""
 _JUMP: Final = 6.0
@@ -34,16 +36,25 @@ class Healing:
         self._patience = 2.5 * cluster.lease + _POLL + (_JUMP if back else 0.0)
 
     async def complete(self) -> None:
-        """I14: everything ends."""
-        versions = self._cluster.versions
-        for version in (max(versions),) if len(versions) == 1 else (NEWEST, 2):
-            await self._under(version)
+        """I14: everything ends: with the processes that are there, or with others and the newest code."""
+        cluster = self._cluster
+        cluster.heal()
+        if len(cluster.versions) > 1:
+            for version in (NEWEST, 2):
+                cluster.deploy(version)
+                await self._until_all_end()
+        else:
+            if cluster.random.random() < _DEPLOYED or self._open_and_blocked():
+                cluster.deploy(max(cluster.versions))
+            await self._until_all_end()
+            if self._open():  # what has cost too many workers waits for other code
+                cluster.deploy(max(cluster.versions))
+                await self._until_all_end()
         await self._give_up_what_no_code_can_run()
 
-    async def _under(self, version: int) -> None:
+    async def _until_all_end(self) -> None:
         """Until every run has ended or is blocked by this code."""
         cluster = self._cluster
-        cluster.heal(version=version)
         operator = cluster.process("operator")
         began = cluster.loop.elapsed()
         while rows := self._open():
@@ -56,6 +67,9 @@ class Healing:
                 raise Broken("I14", f"these runs do not end: {rows}")
             for row in self._open():
                 self._check_progress(row, elapsed)
+
+    def _open_and_blocked(self) -> bool:
+        return any(row.shown == "blocked" for row in self._open())
 
     def _open(self) -> list[Row]:
         return [row for row in self._cluster.watch.rows.values() if not row.final]

@@ -13,7 +13,7 @@ from durable.model.wire import EventRow, decode_event
 from durable.worker.execution import Execution
 from tests.acceptance.crash_points import check_children, check_messages
 from tests.simulation.programs import program, stubborn
-from tests.simulation.watch import Broken, Row
+from tests.simulation.watch import GENERATIONS, Broken, Row
 from tests.worker.one_run import Host
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 _EXPECTED: Final = ("lost its lease: its runs go on elsewhere", "it is looked at again")
 """What a worker says aloud when it has met a fault."""
-_GENERATIONS: Final = frozenset({history.ContinuedAsNew.code, history.RunRetried.code})
+_STEPS: Final = (
+    history.StepCompleted,
+    history.StepFailed,
+    history.CompensationCompleted,
+    history.CompensationFailed,
+)
 _BY_OTHERS: Final = frozenset(
     kind.code
     for kind in (
@@ -121,18 +126,26 @@ def i7_attempts_are_bounded(case: Case) -> None:
         assert count <= most, f"attempt {attempt} of step {cmd} of run {key} began {count} times"
 
 
+def i7_what_began_is_what_the_history_says(case: Case) -> None:
+    """Nothing began under a number that the history gives to something else."""
+    recorded = {
+        (row.key, event.cmd): (event.name, event.fingerprint)
+        for row in case.rows
+        for event in case.decoded[row.key]
+        if isinstance(event, _STEPS)
+    }
+    for one in case.cluster.watch.begun:
+        said = recorded.get((one.run, one.cmd))
+        if said is not None and said != (one.name, one.fingerprint):
+            assert len(case.cluster.versions) > 1, f"{one} began, and the history says {said}"
+
+
 def i7_attempts_are_numbered(case: Case) -> None:
     """The attempts of a step in the history are 1, 2, 3, ... and nothing comes after its completion."""
-    kinds = (
-        history.StepCompleted,
-        history.StepFailed,
-        history.CompensationCompleted,
-        history.CompensationFailed,
-    )
     for row in case.rows:
         attempts: dict[int, int] = defaultdict(int)
         for event in case.decoded[row.key]:
-            if isinstance(event, kinds):
+            if isinstance(event, _STEPS):
                 assert event.attempt == attempts[event.cmd] + 1, (row.id, event)
                 attempts[event.cmd] = event.attempt
 
@@ -144,7 +157,7 @@ def i8_i9_a_replay_ends_alike(case: Case) -> None:
         if isinstance(last, history.RunTerminated) or len(case.cluster.versions) > 1:
             continue
         events = case.events[row.key]
-        first = max((n for n, event in enumerate(events) if event.type in _GENERATIONS), default=0)
+        first = max((n for n, event in enumerate(events) if event.type in GENERATIONS), default=0)
         run_id = row.id.partition("~")[0]  # what its code knew it by, before another took its place
         code = stubborn if case.decoded[row.key][0].name == stubborn.name else program
         execution = Execution(Host(), code, row.key, run_id, 1, "default")  # type: ignore[arg-type]
@@ -275,6 +288,7 @@ CHECKS: Final = (
     i4_what_was_started_is_there,
     i6_an_id_is_created_once,
     i7_attempts_are_bounded,
+    i7_what_began_is_what_the_history_says,
     i7_attempts_are_numbered,
     i8_i9_a_replay_ends_alike,
     i10_time_never_goes_back,

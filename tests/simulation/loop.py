@@ -186,9 +186,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """It gets no turn for so long; what becomes ready meanwhile waits."""
         site.frozen = True
         self._stop_serving(site)
-        self.call_later(seconds, self._thaw, site, context=self.kernel.context)
+        self.call_later(seconds, self.thaw, site, context=self.kernel.context)
 
-    def _thaw(self, site: Site) -> None:
+    def thaw(self, site: Site) -> None:
+        """It goes on with what has become ready meanwhile."""
         site.frozen = False
         if site.ready and not site.listed and not site.dead:
             site.listed = True

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from durable.model.history import FINAL_CODES
+from durable.model.history import CODES, FINAL_CODES
 from durable.model.lifecycle import FINAL, HOLD_BLOCKED, HOLD_PAUSED, TRANSITIONS
 from durable.model.rows import Code, Delivery
 from durable.model.wire import EventRow
+from durable.worker.execution import Execution
+from tests.worker.one_run import Host
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -64,6 +67,10 @@ _ROWS: Final = f"SELECT {', '.join(Row._fields)} FROM durable_runs"
 _EVENTS: Final = (
     "SELECT seq, type, at, cmd, name, data FROM durable_history WHERE run_key = ? AND seq > ? ORDER BY seq"
 )
+GENERATIONS: Final = frozenset({CODES["ContinuedAsNew"], CODES["RunRetried"]})
+"""Events at which a replay begins."""
+_REPLAYED: Final = 0.1
+"""Share of the steps at whose beginning the history so far is replayed."""
 _WORKERS: Final = "SELECT id, expires_at FROM durable_workers"
 
 
@@ -77,6 +84,8 @@ class Begun:
     attempt: int
     at: int
     worker: int
+    name: str
+    fingerprint: int
 
 
 class Watch:
@@ -91,6 +100,7 @@ class Watch:
         self.figures: Counter[str] = Counter()
         self.workers: dict[int, int] = {}
         self.workers_ever: set[int] = set()
+        self._random = Random(f"watch {cluster.plan.seed}")
         self.losses: Counter[int] = Counter()
         """How often a run changed hands or lost its owner."""
         self.sent: dict[tuple[int, int], Delivery] = {}
@@ -158,7 +168,14 @@ class Watch:
         self.figures["attempts"] += 1
         worker = process.worker.worker_id if process.worker is not None else 0
         begun = Begun(
-            execution.key, execution.epoch, command.cmd, command.attempt, cluster.loop.micros, worker
+            execution.key,
+            execution.epoch,
+            command.cmd,
+            command.attempt,
+            cluster.loop.micros,
+            worker,
+            command.step.name,
+            command.fingerprint,
         )
         self.begun.append(begun)
         cluster.note(process, "begins step", execution.id, command.step.name, command.cmd, command.attempt)
@@ -172,9 +189,27 @@ class Watch:
         if execution.durable > row.seq:
             raise Broken("I4", f"a step of {execution.id} begins on events that are not there")
         if row.owner == worker and row.epoch == execution.epoch and not row.final:
+            if self._random.random() < _REPLAYED:
+                self._check_cause(execution, command)
             return
         if worker in self.leases() and not self._excused() and not self._gave_up(row):
             raise Broken("I17", f"{process} begins a step of {execution.id}, which is not its own: {row}")
+
+    def _check_cause(self, execution: Any, command: Any) -> None:
+        """I4, I8: the durable history alone leads to this very step."""
+        self.figures["replays of a prefix"] += 1
+        events = self.events[execution.key]
+        first = max((n for n, event in enumerate(events) if event.type in GENERATIONS), default=0)
+        again = Execution(Host(), execution.workflow, execution.key, execution.id, 1, "default")  # type: ignore[arg-type]
+        again.replay(events[first:])
+        found, blocked = again._retries.get(command.cmd), again.blocked
+        again.discard()
+        if blocked is not None:
+            raise Broken("I8", f"the history of {execution.id} cannot be replayed: {blocked}")
+        if found is None or found.fingerprint != command.fingerprint:
+            raise Broken(
+                "I4", f"step {command.cmd} of {execution.id} begins; nothing durable leads to it: {found}"
+            )
 
     def _gave_up(self, row: Row) -> bool:
         """It was taken from its owner by an order, not by the loss of a lease: nobody tells the worker."""
