@@ -72,9 +72,10 @@ class Cluster:
         self.watch.before(verb, arguments)
         answer = answer_of(call, arguments, options)
         self.note(process, *line_of(verb, arguments, answer))
-        self.watch.after(process, verb, arguments, answer)
-        if self.database.changes != before:
-            self.watch.changed(process, verb, arguments)
+        with self.watch.remembering():
+            self.watch.after(process, verb, arguments, answer)
+            if self.database.changes != before:
+                self.watch.changed(process, verb, arguments)
         return answer
 
     # -- processes

@@ -59,6 +59,7 @@ class Healing:
         began = cluster.loop.elapsed()
         while rows := self._open():
             await asyncio.sleep(0.5)
+            cluster.watch.check()
             await self._resume(operator)
             elapsed = cluster.loop.elapsed()
             if elapsed - began > self._patience and all(row.shown == "blocked" for row in self._open()):

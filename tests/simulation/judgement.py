@@ -64,6 +64,7 @@ class Case:
 def judge(cluster: Cluster, users: Users, lines: Lines) -> None:
     """Everything, the cheap things first."""
     watch = cluster.watch
+    watch.check()
     rows = list(watch.rows.values())
     decoded = {row.key: [decode_event(event) for event in watch.events[row.key]] for row in rows}
     cluster.loop.kernel.version = max(cluster.versions)

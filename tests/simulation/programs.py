@@ -120,6 +120,10 @@ class Programs(Machine):
             if not brave:
                 raise
 
+    async def do_launch(self, n: int) -> None:
+        """A child that goes its own way: its start is all that is waited for."""
+        await self.ctx.start(program, {"tree": {"do": "step", "n": n}}, on_parent_close="abandon")
+
     async def do_start(self, tree: Tree, how: str, after: str, conflict: str | None) -> None:
         options: dict[str, Any] = {}
         if conflict is not None:
@@ -223,7 +227,8 @@ _LEAVES: Final = (
     _leaf("both", s=_s),
     _leaf("any", s=_s),
     _leaf("odd", name=_of("a", "b"), s=_s),
-    _leaf("ask", s=_s),
+    *[_leaf("ask", s=_s)] * 2,
+    *[_leaf("launch", n=_n)] * 2,
     _leaf("serve", s=_s),
     _leaf("publish", name=_of("a", "b")),
     _leaf("map", items=_of(0, 1, 3, 5), limit=_of(None, 1, 2)),
@@ -242,7 +247,7 @@ _NESTED: Final[tuple[Callable[[Growing, int], Tree], ...]] = (
         "on_error": g.choice("fail_fast", "complete_all"),
     },
     lambda g, d: {"do": "gather", "parts": g.trees(d)},
-    lambda g, d: {"do": "race", "parts": g.trees(d)},
+    *[lambda g, d: {"do": "race", "parts": g.trees(d, 4)}] * 3,
     lambda g, d: {"do": "race_sleep", "body": g.tree(d), "s": g.seconds()},
     lambda g, d: {"do": "shield", "parts": g.trees(d, 2)},
     lambda g, d: {"do": "timeout", "body": g.tree(d), "s": g.seconds()},

@@ -79,7 +79,8 @@ def play_plan(plan: Plan, *, keep: int = 60) -> Outcome:
         try:
             cluster.loop.run_until_complete(_course(cluster, users, lines))
         except Exception as error:
-            broken = f"{type(error).__name__}: {error}" if not isinstance(error, Broken) else str(error)
+            first = next(iter(cluster.watch.found), error)
+            broken = str(first) if isinstance(first, Broken) else f"{type(first).__name__}: {first}"
         finally:
             elapsed = cluster.loop.elapsed()
             cluster.close()
@@ -115,5 +116,6 @@ async def _course(cluster: Cluster, users: Users, lines: Lines) -> None:
     Nemesis(cluster).arm()
     last = max([0.0, *(act.after for act in plan.acts), *(when for when, _ in plan.menu.times)])
     await asyncio.sleep(last + cluster.random.uniform(0, 3))
+    cluster.watch.check()
     await Healing(cluster, users).complete()
     judge(cluster, users, lines)

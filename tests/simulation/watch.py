@@ -6,6 +6,8 @@ It keeps what the rows were. Each rule that is checked here is a function of its
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -27,7 +29,6 @@ class Broken(AssertionError):
 
     def __init__(self, invariant: str, what: str) -> None:
         super().__init__(f"{invariant}: {what}")
-        self.invariant = invariant
 
 
 class Row(NamedTuple):
@@ -109,8 +110,24 @@ class Watch:
         """Numbers of messages by their idempotency keys."""
         self.stops: list[tuple[Process, float]] = []
         """Processes that were stopped in the orderly way, and how long that took."""
+        self.found: list[Broken] = []
+        """What was broken, the first thing first."""
         self.over = False
         """The simulation has ended: what still happens is its cleaning up."""
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """What is found inside of the block is not forgotten, whoever catches it."""
+        try:
+            yield
+        except Broken as error:
+            self.found.append(error)
+            raise
+
+    def check(self) -> None:
+        """Raise what was found."""
+        if self.found:
+            raise self.found[0]
 
     # -- operations
 
@@ -162,8 +179,11 @@ class Watch:
 
     def begins(self, process: Process, execution: Any, command: Any) -> None:
         """A worker has decided to begin an attempt."""
-        if self.over:
-            return
+        if not self.over:
+            with self.remembering():
+                self._begins(process, execution, command)
+
+    def _begins(self, process: Process, execution: Any, command: Any) -> None:
         cluster = self._cluster
         self.figures["attempts"] += 1
         worker = process.worker.worker_id if process.worker is not None else 0
