@@ -224,6 +224,7 @@ class Execution(Drafting):
     def receive(self, messages: Sequence[Message] = ()) -> None:
         """Messages of the inbox, in order; a hole in their numbers means that this owner is stale."""
         self._unread.extend(messages)
+        paused = self.paused
         while self._unread:
             if self.closed or self.in_flight_ends:
                 self._unread.clear()  # they stay in the inbox
@@ -231,6 +232,8 @@ class Execution(Drafting):
             event = self._read()
             if event is not None:
                 self.record(event)
+        if paused and not self.paused:
+            self.resume()  # what was not begun because of the pause
 
     def finished_step(self, cmd: int) -> bool:
         """The step runner reports an attempt; False when nobody waits for it any more."""

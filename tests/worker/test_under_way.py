@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from durable import Context, step, workflow
-from durable.model.messages import CANCEL, PAUSE
+from durable.model.messages import CANCEL, PAUSE, RESUME
 from durable.model.rows import Act, Commit, Message
 from durable.worker.effects import CancelRestarted, Follow, LookForChildren, RestartChild, Subscribe
 from durable.worker.execution import Execution
@@ -57,6 +57,14 @@ async def steps_once(ctx: Context) -> int:
 @workflow
 async def child(ctx: Context) -> int:
     return 1
+
+
+@workflow
+async def two_at_once(ctx: Context) -> None:
+    async def one_after_the_other() -> None:
+        await ctx.step(add, await ctx.step(add, 2))
+
+    await ctx.parallel([ctx.step(add, 1), one_after_the_other()])
 
 
 @workflow
@@ -274,6 +282,19 @@ async def test_a_paused_run_lets_go_whoever_takes_it_over(host: Host) -> None:
     commit = again.next_commit()
     assert commit is not None
     assert (commit.act, commit.hold) == (Act.PARK, 1)
+
+
+async def test_what_waited_for_the_end_of_a_pause_begins_then_though_the_run_was_never_let_go(
+    host: Host,
+) -> None:
+    """A pause and its end both come while another step is still running."""
+    execution = begin(host, two_at_once)
+    execution.receive([Message(1, 1, PAUSE, b"")])
+    report(execution, host, 2)
+    apply(execution)
+    assert [command.cmd for command in host.ran] == [1, 2]
+    execution.receive([Message(1, 2, RESUME, b"")])
+    assert [command.cmd for command in host.ran] == [1, 2, 3]
 
 
 async def test_a_pause_goes_on_in_a_new_generation_for_whoever_takes_the_run_over(
