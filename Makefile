@@ -16,6 +16,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 ROUNDS  ?=
 SEED    ?=
 OPTIONS ?=
+# Of the simulator: how many seeds, from which one on, on how many processes.
+SEEDS   ?= 5000
+FROM    ?= 0
+JOBS    ?= 2
 # More arguments for pytest: make test ARGS="-k lease -x"
 ARGS    ?=
 
@@ -24,7 +28,7 @@ CAMPAIGN = $(PY) -m tests.campaigns.$(1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lint types layers typing bench \
         crash crash-kill crash-stop crash-server crash-points check-many events stress start-race faulty-runs \
-        replay-campaign build clean
+        replay-campaign simulate build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -114,6 +118,9 @@ start-race: $(STAMP) $(SERVER) ## fifty processes start the same id at once
 
 faulty-runs: $(STAMP) ## random programs on two workers, with faults at random operations
 	$(call CAMPAIGN,faulty_runs)
+
+simulate: $(STAMP) ## whole clusters on a virtual clock: make simulate SEEDS=50000 FROM=0 JOBS=2
+	$(PY) -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 replay-campaign: $(STAMP) ## random programs, replayed in other processes
 	$(call CAMPAIGN,replay_programs)

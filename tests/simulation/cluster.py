@@ -38,6 +38,8 @@ class Cluster:
         self.real_pid = os.getpid()
         self.clock_offset = self.random.choice((0, self.random.randint(-(10**10), 10**10)))
         self.down_until = 0
+        self.calm_from = 0.0
+        """When the last of what travels slowly has arrived, in seconds since the beginning."""
         self.clock_jumped_at = -(10**18)
         self.processes: list[Process] = []
         self.version = plan.first_version
@@ -57,6 +59,10 @@ class Cluster:
 
     def travel_time(self) -> float:
         return self.random.random() * self.plan.travel if self.plan.travel else 0.0
+
+    def under_way(self, seconds: float) -> None:
+        """Something that was sent now arrives so late."""
+        self.calm_from = max(self.calm_from, self.loop.elapsed() + seconds)
 
     def note(self, who: object, *what: Any) -> None:
         self.trace.note(self.loop.elapsed(), who, *what)

@@ -92,11 +92,14 @@ class Door:
             self._fail(answer, verb, there)
         elif fault == "late execution":
             self._fail(answer, verb, there)
-            loop.call_later(there + cluster.random.uniform(0, 3), arrive, context=database)
+            there += cluster.random.uniform(0, 3)
+            cluster.under_way(there)
+            loop.call_later(there, arrive, context=database)
         elif fault in {"slow", "very slow"}:
             most = 2.0 if fault == "slow" else 2 * cluster.lease
             there += cluster.random.uniform(0, most) * cluster.random.choice((0, 1))
             back += cluster.random.uniform(0, most)
+            cluster.under_way(there + back)
             loop.after(there, arrive, context=database)
         elif fault == "stall before":
             cluster.stall(self._process)

@@ -19,6 +19,8 @@ _DEPLOYED: Final = 0.3
 """Share of the healings in which all processes are new."""
 _POLL: Final = 2.0
 """The longest pause of a poll, and a second more."""
+_LOOK_AGAIN: Final = 10.0
+"""How long a claim is given to show what it has become."""
 _JUMP: Final = 6.0
 """How far at most the database's clock was put back: so much later leases expire."""
 
@@ -33,7 +35,8 @@ class Healing:
         """Of runs with work to do: how they stood, and since when nothing has happened to them."""
         back = "database clock back" in cluster.menu.fired
         # A new worker judges others when its own lease has held for a whole one, in rounds of a third.
-        self._patience = 2.5 * cluster.lease + _POLL + (_JUMP if back else 0.0)
+        # A claim whose answer was lost is found again after ten seconds.
+        self._patience = max(2.5 * cluster.lease, _LOOK_AGAIN) + _POLL + (_JUMP if back else 0.0)
 
     async def complete(self) -> None:
         """I14: everything ends: with the processes that are there, or with others and the newest code."""
@@ -64,7 +67,7 @@ class Healing:
             elapsed = cluster.loop.elapsed()
             if elapsed - began > self._patience and all(row.shown == "blocked" for row in self._open()):
                 return
-            if elapsed - began > _LONGEST:
+            if elapsed - max(began, cluster.calm_from) > _LONGEST:
                 raise Broken("I14", f"these runs do not end: {rows}")
             for row in self._open():
                 self._check_progress(row, elapsed)
@@ -88,7 +91,7 @@ class Healing:
         stands = (row.seq, row.consumed, row.epoch)
         known, since = self._idle.get(row.key, (None, 0.0))
         if known != stands:
-            self._idle[row.key] = stands, elapsed
+            self._idle[row.key] = stands, max(elapsed, self._cluster.calm_from)
         elif elapsed - since > self._patience:
             raise Broken("I14", f"{row} has had work to do for {elapsed - since:.1f} s")
 

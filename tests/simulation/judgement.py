@@ -119,7 +119,8 @@ def i6_an_id_is_created_once(case: Case) -> None:
 
 def i7_attempts_are_bounded(case: Case) -> None:
     """An attempt begins again only where a fault has hit its run."""
-    watch, calm = case.cluster.watch, case.cluster.plan.menu.calm
+    watch = case.cluster.watch
+    calm = case.cluster.menu.calm and not watch.figures["deaths"]
     faults = sum(case.cluster.menu.fired.values())
     begun = Counter((one.run, one.cmd, one.attempt) for one in watch.begun)
     for (key, cmd, attempt), count in begun.items():

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.acceptance.crash_points import LEDGER
 from tests.simulation import programs
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import SharedDatabase
@@ -72,6 +73,7 @@ def play_plan(plan: Plan, *, keep: int = 60) -> Outcome:
     broken: str | None = None
     code = lambda: f"code {cluster.version} {cluster.build}"  # noqa: E731
     programs.set_code_version(lambda: cluster.loop.current.version)
+    LEDGER.clear(_Sleeping())  # type: ignore[arg-type]
     patches = one_thread_and_one_random_source(
         cluster.random, code, claim=plan.claim, commit=plan.commit
     )
@@ -99,6 +101,13 @@ def play_plan(plan: Plan, *, keep: int = 60) -> Outcome:
         broken,
         tail,
     )
+
+
+class _Sleeping:
+    """What steps that take their time wait by."""
+
+    class clock:  # noqa: N801
+        sleep = staticmethod(asyncio.sleep)
 
 
 def _database() -> SharedDatabase:
