@@ -60,7 +60,10 @@ _KEEPS: Final = Act.KEEP
 _FINISH: Final = Act.FINISH
 """Looking up a member of an enumeration takes longer than all else that is done with it here."""
 
-_BEGIN_GENERATION: Final = "UPDATE [runs] SET first_seq = ? WHERE key = ?"
+_BEGIN_GENERATION: Final = """
+UPDATE [runs] SET first_seq = :first, status = CASE WHEN owner IS NULL THEN status ELSE :status END
+WHERE key = :key"""
+"""One that undid what it had done runs again."""
 
 
 @dataclass(slots=True)
@@ -225,7 +228,8 @@ def _write(database: Database, now: int, accepted: _Accepted) -> None:
         database.execute(_CONSUME, (json.dumps(accepted.consumed),))
     for item in accepted.items:
         if item.first_seq is not None:
-            database.execute(_BEGIN_GENERATION, (item.first_seq, item.key))
+            begun = {"first": item.first_seq, "status": item.status, "key": item.key}
+            database.execute(_BEGIN_GENERATION, begun)
         if item.ended_waits:
             end_waits(database, item.key, item.ended_waits)
         if item.waits and item.act is not _FINISH:

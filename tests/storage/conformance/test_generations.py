@@ -37,6 +37,19 @@ async def test_the_newest_generation_counts(world: World):
     assert same.first_seq == 4
 
 
+async def test_a_run_that_has_undone_what_it_did_runs_again(world: World):
+    """A run that is tried again as a whole is not `compensating` any more, also before it parks."""
+    worker = await world.worker()
+    claim = await world.claimed(worker, "r")
+    await world.commit(worker, claim, status="compensating")
+    assert (await world.run("r")).status == "compensating"
+    rows = [event(3), event(4, "RunRetried")]
+    await world.store.commit(
+        worker, [Commit(claim.key, claim.epoch, 2, rows, 0, status="running", first_seq=4)]
+    )
+    assert (await world.run("r")).status == "running"
+
+
 async def test_a_commit_that_is_not_applied_begins_nothing(world: World):
     worker = await world.worker()
     claim = await world.claimed(worker, "r")
