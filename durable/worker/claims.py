@@ -122,8 +122,16 @@ class Claimer:
             return 0
         claims = await self._store.claim(worker, lanes, MAX_CLAIM)
         self.claimed += len(claims)
-        await self.take_up(worker, await self._one_suspect(worker, claims))
+        await self._drive(worker, claims)
         return len(claims)
+
+    async def _drive(self, worker: int, claims: Sequence[Claim]) -> None:
+        """Take up what is ours now. What cannot be read remains ours, and is tried again with the next round."""
+        try:
+            await self.take_up(worker, await self._one_suspect(worker, claims))
+        except StoreUnavailable:
+            self._dropped.update(claim.key for claim in claims)
+            raise
 
     async def _one_suspect(self, worker: int, claims: Sequence[Claim]) -> Sequence[Claim]:
         """At most one run at a time that may be what kills workers; the others are handed back.
@@ -194,9 +202,11 @@ class Claimer:
             else:
                 quiet.append(held)
         if unknown:
+            self._dropped.update(unknown)
             claims = await self._store.adopt(worker, unknown)
+            self._dropped.difference_update(unknown)
             self.adopted += len(claims)
-            await self.take_up(worker, await self._one_suspect(worker, claims))
+            await self._drive(worker, claims)
         if quiet:
             await self._store.acknowledge(worker, quiet)
         await self._read(behind)

@@ -60,6 +60,19 @@ async def test_a_claim_whose_answer_was_lost_is_adopted() -> None:
         assert await world.types("a") == ["RunStarted", "StepCompleted", "RunCompleted"]
 
 
+@pytest.mark.parametrize("plan", [["load"], ["inbox"], ["load", "adopt"], ["inbox", "load", "adopt"]])
+async def test_a_run_that_was_claimed_and_could_not_be_read_is_read_soon(plan: list[str]) -> None:
+    """It is known to be ours: nobody has to wait until it is due for a look."""
+    async with World() as world:
+        outside = await world.process()
+        handle = await world.run(outside.client.start(single, 1, id="a"))
+        await world.run(outside.client.send_event("a", "note"))
+        faults = [(verb, 1, ERROR_BEFORE) for verb in plan]
+        process = await world.process(single, plan=faults)
+        assert await world.result(handle, within=2) == 2
+        assert len(process.storage.fired) == len(plan)
+
+
 async def test_an_eager_start_whose_answer_was_lost_is_adopted() -> None:
     """The same for a run that was ours from its first moment on; it was created by us."""
     async with world_with(single, plan=[("start", 1, COMMIT_THEN_ERROR)]) as (world, process):
