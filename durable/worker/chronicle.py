@@ -82,6 +82,7 @@ class Chronicle:
         "_ending",
         "_ends",
         "_events",
+        "_next",
         "_recording",
         "_recovered_from",
         "_retries",
@@ -163,6 +164,8 @@ class Chronicle:
         self._ends = False
         """Its code has ended; what else has come is read first."""
         self._ending: RunStatus | None = None
+        self._next: list[history.Event] = []
+        """Begins the next generation, once what this one owes to others has been done; and what follows then."""
         self._recovered_from: int | None = None
 
     @property
@@ -190,7 +193,12 @@ class Chronicle:
     @property
     def closed(self) -> bool:
         """Nothing more may be recorded."""
-        return self.dead or not self.owned or self._ending is not None or self.blocked is not None
+        return self.dead or not self.owned or self._over or self.blocked is not None
+
+    @property
+    def _over(self) -> bool:
+        """Its code has come to the end of this generation, or to its own end."""
+        return self._ending is not None or bool(self._next)
 
     @property
     def in_flight_ends(self) -> bool:
@@ -260,7 +268,12 @@ class Chronicle:
         self._apply(event)
 
     def _apply(self, event: history.Event) -> None:
+        if self._next and isinstance(event, history.ChildRefused):
+            self._next.append(event)
         if self.closed:
+            return
+        if isinstance(event, GENERATIONS) and self._holds_end:
+            self._next.append(event)
             return
         self.pending.append(encode_event(self.length + 1, event))
         note = HAPPENED.get(type(event))
@@ -415,6 +428,16 @@ class Chronicle:
             name = child_message(int(cmd), final.type)
             self.under_way.outbox.add(final.seq, OutMessage(int(key), name, final.data))
 
+    @property
+    def _holds_end(self) -> bool:
+        return self._under_way is not None and self._under_way.holds_end
+
+    def go_on(self) -> None:
+        """Begin the generation that had to wait, if it need not wait any more."""
+        if self._next and not self.dead and not self._holds_end:
+            events, self._next = self._next, []
+            self.record_all(events)
+
     def _new_generation(self, patches: frozenset[str]) -> None:
         """Nothing of the generation before goes on; `patches` are those that its own history has taken."""
         self.under_way.clear()
@@ -445,6 +468,7 @@ class Chronicle:
         if self._under_way is not None:
             self._under_way.outbox.clear()
         self._ending = None
+        self._next.clear()
         self.final = None
         self.blocked = None
         self._block(DurableError(reason))
@@ -463,7 +487,7 @@ class Chronicle:
         for cmd in list(self.active):
             self._drop_step(CancelStep(cmd))
         if self.held:
-            self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
+            self.held = deque(item for item in self.held if not isinstance(item[1], RunStep))
         self._unreleased.clear()
 
     def _disarm(self) -> None:

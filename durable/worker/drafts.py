@@ -68,8 +68,7 @@ class Drafting(Chronicle):
 
     @property
     def _end_is_held(self) -> bool:
-        under_way = self._under_way
-        return self._ending is not None and under_way is not None and under_way.holds_end
+        return self._ending is not None and self._holds_end
 
     def _open_status(self, status: RunStatus) -> RunStatus:
         compensating = self._under_way is not None and self._under_way.compensating

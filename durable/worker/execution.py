@@ -19,7 +19,7 @@ from durable.model.rows import Message, NewRun
 from durable.model.wire import EventRow, decode_event
 from durable.worker.chronicle import GENERATIONS
 from durable.worker.drafts import Drafting
-from durable.worker.effects import Effect, Subscribe
+from durable.worker.effects import Effect, LookForChildren, Subscribe
 from durable.worker.timetable import due_event
 from durable.worker.under_way import REPLAYED
 
@@ -249,6 +249,8 @@ class Execution(Drafting):
             return
         for event in events:
             self.record(event)
+        if not isinstance(effect, LookForChildren):  # what is missing is told next
+            self.go_on()
         self.release()  # what was to come after it
         self.resume()  # what was not due before it
         self.host.dirty(self)
@@ -259,7 +261,7 @@ class Execution(Drafting):
 
     def children_started(self, children: Sequence[NewRun], born: Sequence[str] | None) -> None:
         """The transaction that starts them is over; `born` are those that it started, None: unknown."""
-        if not self.closed:
+        if not self.closed or self._next:
             self.under_way.children_started(children, born)
             self.release()
 
@@ -267,6 +269,7 @@ class Execution(Drafting):
         """These children do not exist: their ids belong to other runs."""
         if self.dead:  # it was lost while the database was asked
             return
-        if not self.closed or self._ending is not None:
+        if not self.closed or self._over:
             self.under_way.children_missing(cmds)
+            self.go_on()
             self.release()

@@ -68,6 +68,12 @@ async def two_at_once(ctx: Context) -> None:
 
 
 @workflow
+async def restarts_and_goes_on(ctx: Context) -> None:
+    await ctx.start(child, id="kid", on_conflict="restart", on_parent_close="abandon")
+    await ctx.continue_as_new()
+
+
+@workflow
 async def starts_or_asks(ctx: Context) -> None:
     started = ctx.start(child, on_parent_close="abandon")
     await ctx.race(started=started, asked=ctx.wait_for_input("q", int))
@@ -224,6 +230,34 @@ async def test_the_same_after_a_crash_between_the_two(host: Host) -> None:
     carried_out(execution, host)
     carried_out(execution, host)
     assert types(execution.next_commit()) == ["RunCompleted"]
+
+
+async def test_a_generation_does_not_end_before_its_child_has_taken_the_place_of_another(
+    host: Host,
+) -> None:
+    """Nobody would start the child after it: a new generation knows nothing of what the old one owes."""
+    execution = begin(host, restarts_and_goes_on)
+    commit = execution.next_commit()
+    assert types(commit) == ["ChildStarted"]
+    assert commit is not None
+    apply_in_flight(execution, commit)
+    assert names(host) == ["RestartChild"]
+    execution.receive([event(1)])
+    assert execution.next_commit() is None
+    carried_out(execution, host)
+    assert types(execution.next_commit()) == ["ContinuedAsNew", "ChildStarted"]
+
+
+async def test_whoever_takes_over_such_a_generation_sees_to_the_child_first(host: Host) -> None:
+    history = rows(begin(host, restarts_and_goes_on))
+    execution = begin(host, restarts_and_goes_on, *history)
+    assert names(host) == ["LookForChildren"]
+    assert execution.next_commit() is None
+    carried_out(execution, host)
+    execution.children_missing([1])
+    assert [type(effect) for effect in host.effects] == [RestartChild]
+    carried_out(execution, host)
+    assert types(execution.next_commit()) == ["ContinuedAsNew", "ChildStarted"]
 
 
 async def test_a_run_that_is_lost_on_the_way_to_its_end_wants_to_know_nothing_of_its_children(
