@@ -25,7 +25,7 @@ from durable_testing.port import Port
 from durable_testing.process import Process
 from durable_testing.recording import record
 from durable_testing.report import drawn
-from durable_testing.session import SESSION
+from durable_testing.session import SESSION, current_test
 from durable_testing.strict import strictness
 from durable_testing.stuck import Troubles
 from durable_testing.timing import PassingClock, StandingClock, TimeKeeper
@@ -77,6 +77,7 @@ class Environment:
         self._stand_ins: list[Workflow[Any, Any]] = []
         self._port = Port(open_storage(url), self._clock, self._house.activity)
         self._names = itertools.count(1)
+        self._ids = Random(f"{self.seed} {current_test()}")
         self._processes: list[Process] = []
         self._client: TestClient | None = None
         self._time: TimeKeeper | None = None
@@ -135,7 +136,7 @@ class Environment:
             await self._port.unregister(self._worker.worker_id)
 
     def _new_client(self, storage: Any, clock: Clock) -> TestClient:
-        return TestClient(storage, clock, self._keeper, self._house.random)
+        return TestClient(storage, clock, self._keeper, self._ids)
 
     def _door(self, port: Any) -> Storage:
         """What stands between a worker and the database: tests of faults put something there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -410,3 +411,10 @@ async def test_a_database_is_left_to_others_in_good_order(durable_postgres: str)
         handle = env.client.handle("a", order)
         assert await handle.result() == ["charged a", "shipped a"]
         assert await env.client.count() == {"completed": 1}
+
+
+@pytest.mark.parametrize("given", [{"steps": [charge]}, {"resources": [object()]}])
+async def test_what_a_worker_cannot_use_yet_is_refused(given: dict[str, list[Any]]) -> None:
+    with pytest.raises(NotImplementedError, match="cannot be used yet"):
+        async with Environment(workflows=[order], **given):
+            pass
