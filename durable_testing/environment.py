@@ -88,23 +88,15 @@ class Environment:
         if self._client is not None:
             message = "an Environment is used once: make a new one"
             raise RuntimeError(message)
-        troubles = Troubles(self._port, lambda: self._worker)
-        self._time = TimeKeeper(
-            self._clock,
-            self._port,
-            self._house.activity,
-            when_stopped=troubles.look,
-            when_stuck=troubles.stuck,
-            when_slow=troubles.slow,
-        )
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(strictness(wanted=self._house.strict))
             await self._port.inner.open()
             stack.push_async_callback(self._port.inner.close)
-            waiting = PassingClock(self._clock, self._keeper)
+            self._time = self._new_time_keeper()
+            stack.push_async_callback(self._time.stop)
+            waiting = PassingClock(self._clock, self._time)
             self._client = await stack.enter_async_context(self._new_client(self._port, waiting))
             stack.push_async_callback(self._end_workers)
-            stack.push_async_callback(self._keeper.stop)
             await self._start_worker()
             self._open = stack.pop_all()
         return self
@@ -118,7 +110,19 @@ class Environment:
             elif error is None and SESSION.record_to is not None:
                 await record(self.client, SESSION.record_to)
         finally:
+            await self._keeper.stop()  # first of all: whoever still waits is told that it is closed
             await self._open.aclose()
+
+    def _new_time_keeper(self) -> TimeKeeper:
+        troubles = Troubles(self._port, lambda: self._worker)
+        return TimeKeeper(
+            self._clock,
+            self._port,
+            self._house.activity,
+            when_stopped=troubles.look,
+            when_stuck=troubles.stuck,
+            when_slow=troubles.slow,
+        )
 
     async def _told(self) -> str:
         """What helps to understand a test that fails."""
@@ -132,8 +136,8 @@ class Environment:
         for process in self._processes:
             if not process.dead:
                 await process.die()
-        if self._processes:  # nobody would take its runs over before the end of its lease
-            await self._port.unregister(self._worker.worker_id)
+                # Nobody else would take its runs over before the end of its lease.
+                await self._port.unregister(process.worker_id)
 
     def _new_client(self, storage: Any, clock: Clock) -> TestClient:
         return TestClient(storage, clock, self._keeper, self._ids)
@@ -233,7 +237,7 @@ class Environment:
 
     async def _crash(self) -> None:
         dead = self._processes[-1]
-        worker = self._worker.worker_id
+        worker = dead.worker_id
         await dead.die()
         await self._start_worker()
         await self._worker.take_over(worker)
