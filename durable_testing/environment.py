@@ -25,7 +25,7 @@ from durable_testing.port import Port
 from durable_testing.process import Process
 from durable_testing.recording import record
 from durable_testing.report import drawn
-from durable_testing.session import SESSION
+from durable_testing.session import SESSION, current_test
 from durable_testing.strict import strictness
 from durable_testing.stuck import Troubles
 from durable_testing.timing import PassingClock, StandingClock, TimeKeeper
@@ -77,6 +77,7 @@ class Environment:
         self._stand_ins: list[Workflow[Any, Any]] = []
         self._port = Port(open_storage(url), self._clock, self._house.activity)
         self._names = itertools.count(1)
+        self._ids = Random(f"{self.seed} {current_test()}")
         self._processes: list[Process] = []
         self._client: TestClient | None = None
         self._time: TimeKeeper | None = None
@@ -87,23 +88,15 @@ class Environment:
         if self._client is not None:
             message = "an Environment is used once: make a new one"
             raise RuntimeError(message)
-        troubles = Troubles(self._port, lambda: self._worker)
-        self._time = TimeKeeper(
-            self._clock,
-            self._port,
-            self._house.activity,
-            when_stopped=troubles.look,
-            when_stuck=troubles.stuck,
-            when_slow=troubles.slow,
-        )
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(strictness(wanted=self._house.strict))
             await self._port.inner.open()
             stack.push_async_callback(self._port.inner.close)
-            waiting = PassingClock(self._clock, self._keeper)
+            self._time = self._new_time_keeper()
+            stack.push_async_callback(self._time.stop)
+            waiting = PassingClock(self._clock, self._time)
             self._client = await stack.enter_async_context(self._new_client(self._port, waiting))
             stack.push_async_callback(self._end_workers)
-            stack.push_async_callback(self._keeper.stop)
             await self._start_worker()
             self._open = stack.pop_all()
         return self
@@ -117,7 +110,19 @@ class Environment:
             elif error is None and SESSION.record_to is not None:
                 await record(self.client, SESSION.record_to)
         finally:
+            await self._keeper.stop()  # first of all: whoever still waits is told that it is closed
             await self._open.aclose()
+
+    def _new_time_keeper(self) -> TimeKeeper:
+        troubles = Troubles(self._port, lambda: self._worker)
+        return TimeKeeper(
+            self._clock,
+            self._port,
+            self._house.activity,
+            when_stopped=troubles.look,
+            when_stuck=troubles.stuck,
+            when_slow=troubles.slow,
+        )
 
     async def _told(self) -> str:
         """What helps to understand a test that fails."""
@@ -131,11 +136,11 @@ class Environment:
         for process in self._processes:
             if not process.dead:
                 await process.die()
-        if self._processes:  # nobody would take its runs over before the end of its lease
-            await self._port.unregister(self._worker.worker_id)
+                # Nobody else would take its runs over before the end of its lease.
+                await self._port.unregister(process.worker_id)
 
     def _new_client(self, storage: Any, clock: Clock) -> TestClient:
-        return TestClient(storage, clock, self._keeper, self._house.random)
+        return TestClient(storage, clock, self._keeper, self._ids)
 
     def _door(self, port: Any) -> Storage:
         """What stands between a worker and the database: tests of faults put something there."""
@@ -232,7 +237,7 @@ class Environment:
 
     async def _crash(self) -> None:
         dead = self._processes[-1]
-        worker = self._worker.worker_id
+        worker = dead.worker_id
         await dead.die()
         await self._start_worker()
         await self._worker.take_over(worker)

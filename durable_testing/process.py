@@ -26,6 +26,13 @@ class Process:
         if self.worker is not None:
             await self.worker.__aenter__()
 
+    @property
+    def worker_id(self) -> int:
+        """The id of its worker's lease; 0 before it has one."""
+        if self.worker is None or not hasattr(self.worker, "_keeper"):
+            return 0
+        return self.worker.worker_id
+
     async def die(self) -> None:
         """Drop every task and say nothing to the database; the lease is left to expire."""
         self.dead = True

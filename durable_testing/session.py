@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,3 +19,8 @@ class Session:
 
 
 SESSION: Final = Session()
+
+
+def current_test() -> str:
+    """The test that pytest is running, so that no two tests have runs of the same id; empty without pytest."""
+    return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from durable import Context, Request, Retry, days, hours, minutes, step, workflow
-from durable.errors import DurableError, InputNotPending, RequestNotAnswered, RunFailed, StepTimeout
+from durable.errors import (
+    DefinitionError,
+    DurableError,
+    InputNotPending,
+    RequestNotAnswered,
+    RunFailed,
+    StepTimeout,
+    StoreUnavailable,
+)
 from durable_testing import Environment, step_context
 from durable_testing.faults import ERROR_BEFORE, FaultyStorage
 
@@ -410,3 +419,27 @@ async def test_a_database_is_left_to_others_in_good_order(durable_postgres: str)
         handle = env.client.handle("a", order)
         assert await handle.result() == ["charged a", "shipped a"]
         assert await env.client.count() == {"completed": 1}
+
+
+@pytest.mark.parametrize("given", [{"steps": [charge]}, {"resources": [object()]}])
+async def test_what_a_worker_cannot_use_yet_is_refused(given: dict[str, list[Any]]) -> None:
+    with pytest.raises(NotImplementedError, match="cannot be used yet"):
+        async with Environment(workflows=[order], **given):
+            pass
+
+
+async def test_a_workflow_that_cannot_be_run_is_named() -> None:
+    @workflow
+    async def unfinished(ctx: Context, given: Undefined) -> None:  # type: ignore[name-defined]  # noqa: F821
+        """Nobody knows what it takes."""
+
+    with pytest.raises(DefinitionError, match="Undefined"):
+        async with Environment(workflows=[unfinished]):
+            pass
+
+
+async def test_a_database_that_is_not_there_is_named() -> None:
+    with pytest.raises(StoreUnavailable):
+        async with Environment(workflows=[order], url="sqlite:///nowhere/at/all.db"):
+            pass
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("durable")]

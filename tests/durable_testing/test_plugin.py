@@ -117,6 +117,22 @@ async def test_ids(durable_env):
     assert len(ids) == 2
 
 
+def test_no_two_tests_have_runs_of_the_same_id(tmp_path: Path) -> None:
+    """So each keeps a history of its own, and the same one in the next session."""
+    code = """
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_of_a_run_without_an_id(durable_env, name):
+    async with durable_env(workflows=[order]) as env:
+        await env.run(order, name)
+"""
+    kept = []
+    for _ in range(2):
+        assert session(tmp_path, code, *AUTO, "--durable-record=golden", "test_orders.py")[0] == 0
+        kept.append({file.name for file in (tmp_path / "golden").iterdir()})
+    assert len(kept[0]) == 2
+    assert kept[0] == kept[1]
+
+
 def test_the_database_of_all_fixtures_is_chosen_in_one_place(
     tmp_path: Path, durable_sqlite: str
 ) -> None:
