@@ -8,7 +8,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from durable.lint.names import CTX, Callable, Function, Names, Scope
+from durable.lint.names import CTX, Names
+from durable.lint.scopes import Callable, Function, Scope, parts
 from durable.lint.verbs import VERBS
 
 _STEP_DECORATORS = frozenset(
@@ -195,12 +196,9 @@ def _body(function: Callable) -> list[ast.AST]:
 
 def _running_parts(node: ast.AST) -> Iterator[ast.AST]:
     """The children of a node that are run: annotations are not."""
-    for name, value in ast.iter_fields(node):
-        if name in {"annotation", "returns", "type_params"}:
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                yield child
+    return (
+        child for part, child in parts(node) if part not in {"annotation", "returns", "type_params"}
+    )
 
 
 def _method(scope: Scope | None, name: str) -> Function | ast.ClassDef | None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
+_LOGGERS = (
+    "logging logging.getLogger() logging.Logger() logging.LoggerAdapter() structlog.get_logger()"
+    " structlog.stdlib.get_logger() loguru.logger".split()
+)
 _NAMES: Mapping[str, Mapping[str, str]] = {
     "DUR101": {
         "time": "time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time process_time_ns"
@@ -65,13 +69,9 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
         "signal": "signal",
     },
     "DUR206": {"durable": "Client", "durable.sync": "Client"},
-    "DUR207": {
-        base: "debug info warning warn error exception critical fatal log msg trace success"
-        for base in (
-            *("logging", "logging.getLogger()", "logging.LoggerAdapter()", "logging.Logger()"),
-            *("structlog.get_logger()", "structlog.stdlib.get_logger()", "loguru.logger"),
-        )
-    },
+    "DUR207": dict.fromkeys(
+        _LOGGERS, "debug info warning warn error exception critical fatal log msg success"
+    ),
     "DUR208": {"durable": "current_step"},
 }
 
@@ -98,37 +98,15 @@ _WHOLE: Mapping[str, str] = {
 }
 """Modules and objects of which every call is forbidden."""
 
+_FAR = (
+    "socket ssl requests httpx aiohttp urllib.request urllib3 http.client smtplib imaplib poplib ftplib telnetlib"
+    " xmlrpc.client websockets grpc paramiko sqlite3 psycopg psycopg2 psycopg_pool asyncpg aiosqlite pymongo motor"
+    " pymysql aiomysql MySQLdb redis openai anthropic stripe boto3.client() boto3.resource()".split()
+)
 _MOSTLY: Mapping[str, str] = {
     "random": "DUR102",
     "numpy.random": "DUR102",
-    **dict.fromkeys(
-        (
-            *(
-                "socket",
-                "ssl",
-                "requests",
-                "httpx",
-                "aiohttp",
-                "urllib.request",
-                "urllib3",
-                "http.client",
-            ),
-            *("smtplib", "imaplib", "poplib", "ftplib", "telnetlib", "xmlrpc.client", "websockets"),
-            *(
-                "sqlite3",
-                "psycopg",
-                "psycopg2",
-                "psycopg_pool",
-                "asyncpg",
-                "aiosqlite",
-                "pymongo",
-                "motor",
-            ),
-            *("pymysql", "aiomysql", "MySQLdb", "redis", "openai", "anthropic", "boto3.client()"),
-            *("boto3.resource()", "grpc", "paramiko", "smbclient", "stripe"),
-        ),
-        "DUR202",
-    ),
+    **dict.fromkeys(_FAR, "DUR202"),
 }
 """Modules whose functions are forbidden, and of their classes those of `_CONNECTING`."""
 
@@ -147,7 +125,7 @@ _PURE = (
     "socket.ntoh",
 )
 
-_GIVEN_A_TIME: Mapping[str, int] = {
+_HARMLESS_WITH: Mapping[str, int] = {
     "time.localtime": 1,
     "time.gmtime": 1,
     "time.ctime": 1,
@@ -194,7 +172,7 @@ def rule_of_call(name: str | None, call: ast.Call) -> str | None:
         return _METHODS[call.func.attr]
     if name is None:
         return None
-    enough = _GIVEN_A_TIME.get(name)
+    enough = _HARMLESS_WITH.get(name)
     if enough is not None and len(call.args) + len(call.keywords) >= enough:
         return None
     return rule_of(name)

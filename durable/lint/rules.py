@@ -134,8 +134,8 @@ _ALL = (
     Rule(
         "DUR305",
         "a function as a step that uses variables of the workflow around it",
-        "which are not part of what is compared on replay",
-        "pass them as arguments",
+        "which is not part of what is compared on replay",
+        "pass it as an argument",
     ),
     Rule(
         "DUR306",

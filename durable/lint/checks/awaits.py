@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from durable.lint.code import WorkflowCode
 from durable.lint.finding import Offence, shown
-from durable.lint.names import Scope
+from durable.lint.scopes import Callable, Scope
 from durable.lint.verbs import COROUTINES, TASKS
 
 
@@ -40,7 +40,7 @@ def _is_misused(code: WorkflowCode, call: ast.Call) -> bool:
     """Whether the coroutine itself is dropped, or taken for its result, here or under the name it gets."""
     if _is_dropped(code, call) or _as_result(code, call):
         return True
-    loads = _loads_of_name(code, call)
+    loads = _loads_of_name(code, call) or []
     return bool(loads) and all(_as_result(code, load) for load in loads)
 
 
@@ -103,11 +103,9 @@ def _nodes_under(code: WorkflowCode, scope: Scope) -> Iterator[ast.AST]:
     """The nodes of a scope and of every scope inside it."""
     for node in scope.nodes:
         yield node
-        inner = code.names.inside.get(node)  # type: ignore[call-overload]
-        if inner is not None and inner is not scope:
-            yield from _nodes_under(code, inner)
+        if isinstance(node, Callable | ast.ClassDef):
+            yield from _nodes_under(code, code.names.inside[node])
 
 
 def _called(call: ast.Call) -> str:
-    text = shown(call.func)
-    return f"{text[:-1]}(...)`"
+    return f"{shown(call.func)[:-1]}(...)`"

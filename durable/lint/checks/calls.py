@@ -27,5 +27,4 @@ def check_calls(code: WorkflowCode) -> Iterator[Offence]:
 
 
 def _called(call: ast.Call) -> str:
-    text = shown(call.func)
-    return f"{text[:-1]}()`"
+    return f"{shown(call.func)[:-1]}()`"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from durable.lint.code import WorkflowCode
 from durable.lint.finding import Offence, shown
-from durable.lint.names import Callable
+from durable.lint.scopes import Callable
 
 _EVERYTHING = "builtins.BaseException"
 _CANCELLED = frozenset(
@@ -17,17 +17,16 @@ _CANCELLED = frozenset(
         "concurrent.futures.CancelledError",
     }
 )
-_SUSPENDS = ast.Await | ast.AsyncFor | ast.AsyncWith
 
 
 def check_handlers(code: WorkflowCode) -> Iterator[Offence]:
     """Find what a cancelled run cannot get through."""
     for node in code.nodes:
         match node:
-            case ast.Try() | ast.TryStar() if _suspends(code, node.body):
+            case ast.Try() | ast.TryStar() if _suspends(node.body):
                 yield from _handlers(code, node)
                 yield from _leaves_finally(code, node)
-            case ast.With(items=items, body=body) if _suspends(code, body):
+            case ast.With(items=items, body=body) if _suspends(body):
                 for item in items:
                     yield from _suppressed(code, item.context_expr)
             case _:
@@ -38,14 +37,14 @@ def _handlers(code: WorkflowCode, tried: ast.Try | ast.TryStar) -> Iterator[Offe
     let_through = False
     for handler in tried.handlers:
         caught = {code.names.qualify(each) for each in _types(handler.type)}
-        raises = _has(code, handler.body, ast.Raise)
+        raises = _has(handler.body, ast.Raise)
         if handler.type is None or _EVERYTHING in caught:
             if not raises and not let_through:
                 said = shown(handler.type) if handler.type else ""
                 yield Offence("DUR401", handler, f"`except{said and ' '}{said.strip('`')}`")
         elif caught & _CANCELLED:
             let_through = True
-            stops = raises or _has(code, handler.body, ast.Return)
+            stops = raises or _has(handler.body, ast.Return)
             if not stops and not _ends_own_task(code, tried):
                 assert handler.type is not None
                 yield Offence("DUR402", handler, f"`except {shown(handler.type).strip('`')}`")
@@ -67,7 +66,7 @@ def _suppressed(code: WorkflowCode, manager: ast.expr) -> Iterator[Offence]:
 
 
 def _leaves_finally(code: WorkflowCode, tried: ast.Try | ast.TryStar) -> Iterator[Offence]:
-    for node in _nodes(code, tried.finalbody):
+    for node in _nodes(tried.finalbody):
         leaves = isinstance(node, ast.Return) or (
             isinstance(node, ast.Break | ast.Continue)
             and not any(
@@ -85,16 +84,16 @@ def _types(caught: ast.expr | None) -> Iterable[ast.expr]:
     return caught.elts if isinstance(caught, ast.Tuple) else (caught,)
 
 
-def _suspends(code: WorkflowCode, body: list[ast.stmt]) -> bool:
-    return _has(code, body, _SUSPENDS) or any(
-        isinstance(node, ast.comprehension) and node.is_async for node in _nodes(code, body)
+def _suspends(body: list[ast.stmt]) -> bool:
+    return _has(body, ast.Await, ast.AsyncFor, ast.AsyncWith) or any(
+        isinstance(node, ast.comprehension) and node.is_async for node in _nodes(body)
     )
 
 
 def _ends_own_task(code: WorkflowCode, block: ast.AST) -> bool:
     """Whether only a task is awaited that this function itself has cancelled: `task.cancel()` somewhere in it."""
     body = block.body if isinstance(block, ast.Try | ast.TryStar | ast.With) else []
-    awaited = [node.value for node in _nodes(code, body) if isinstance(node, ast.Await)]
+    awaited = [node.value for node in _nodes(body) if isinstance(node, ast.Await)]
     function = code.names.function_of(block)
     cancelled = {
         node.func.value.id
@@ -109,11 +108,11 @@ def _ends_own_task(code: WorkflowCode, block: ast.AST) -> bool:
     )
 
 
-def _has(code: WorkflowCode, body: list[ast.stmt], kind: type[ast.AST] | object) -> bool:
-    return any(isinstance(node, kind) for node in _nodes(code, body))  # type: ignore[arg-type]
+def _has(body: list[ast.stmt], *kinds: type[ast.AST]) -> bool:
+    return any(isinstance(node, kinds) for node in _nodes(body))
 
 
-def _nodes(code: WorkflowCode, body: list[ast.stmt]) -> Iterator[ast.AST]:
+def _nodes(body: list[ast.stmt]) -> Iterator[ast.AST]:
     """What runs in these statements, without the functions that are only defined there."""
     waiting: list[ast.AST] = [*body]
     while waiting:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from durable.lint.code import WorkflowCode
 from durable.lint.finding import Offence, shown
-from durable.lint.names import CTX, Scope
+from durable.lint.names import CTX
+from durable.lint.scopes import Scope
 from durable.lint.verbs import COROUTINES, TASKS
 
 _SETS = frozenset({"builtins.set", "builtins.frozenset"})
@@ -24,7 +25,6 @@ _KEEP_THE_ORDER = frozenset(
 _ALGEBRA = ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor
 _TAKES_CALLS = frozenset({f"{CTX}.map", f"{CTX}.parallel", *TASKS})
 _STORES = frozenset(f"{CTX}.{verb}" for verb in ("step", "call", "start", "send_event", "publish"))
-_COMPREHENSIONS = ast.ListComp | ast.GeneratorExp | ast.DictComp
 
 
 def check_order(code: WorkflowCode) -> Iterator[Offence]:
@@ -32,11 +32,12 @@ def check_order(code: WorkflowCode) -> Iterator[Offence]:
     unordered = _Unordered(code)
     for node in code.nodes:
         match node:
-            case ast.For(iter=iterated, body=body) if unordered.is_so(iterated):
-                if any(_commands(code, each) for each in body):
-                    yield Offence("DUR501", iterated, shown(iterated))
+            case ast.For(iter=iterated) if unordered.is_so(iterated) and _commands(
+                code, *node.body
+            ):
+                yield Offence("DUR501", iterated, shown(iterated))
             case ast.ListComp(elt=made) | ast.GeneratorExp(elt=made) | ast.DictComp(value=made):
-                first = node.generators[0].iter  # type: ignore[attr-defined]
+                first = node.generators[0].iter
                 if unordered.is_so(first) and _commands(code, made):
                     yield Offence("DUR501", first, shown(first))
             case ast.Call():
@@ -59,16 +60,17 @@ def _given(code: WorkflowCode, unordered: _Unordered, call: ast.Call) -> Iterato
                 yield Offence("DUR501", given, shown(given))
     elif name == "builtins.next" and call.args and unordered.is_so(call.args[0]):
         yield Offence("DUR501", call, shown(call))
-    elif isinstance(call.func, ast.Attribute) and call.func.attr == "pop" and not call.args:
-        if unordered.is_set(call.func.value):
+    elif isinstance(call.func, ast.Attribute) and call.func.attr == "pop":
+        if not call.args and unordered.is_set(call.func.value):
             yield Offence("DUR501", call, shown(call))
 
 
-def _commands(code: WorkflowCode, node: ast.AST) -> bool:
+def _commands(code: WorkflowCode, *body: ast.AST) -> bool:
     """Whether something in a piece of code asks for something, or waits."""
     return any(
         isinstance(each, ast.Await | ast.AsyncFor | ast.AsyncWith)
         or (isinstance(each, ast.Call) and _makes_a_call(code, each))
+        for node in body
         for each in ast.walk(node)
     )
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from durable.lint.code import WorkflowCode
 from durable.lint.finding import Offence, shown
-from durable.lint.names import Callable, Names
+from durable.lint.names import Names
+from durable.lint.scopes import Callable
 
 _MAKES_A_CONTAINER = frozenset(
     {

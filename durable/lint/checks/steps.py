@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from durable.lint.code import WorkflowCode
 from durable.lint.finding import Offence, shown
-from durable.lint.names import CTX, Callable, Function
+from durable.lint.names import CTX
+from durable.lint.scopes import Callable, Scope
 
 _STORES_ITS_ARGUMENTS = frozenset(
     f"{CTX}.{verb}"
@@ -47,31 +48,33 @@ def _taken(code: WorkflowCode, call: ast.Call) -> Iterator[Offence]:
 
 
 def _captured(code: WorkflowCode, function: Callable) -> set[str]:
-    """The variables that a function reads of the functions round it; other functions there are no variables."""
-    names = code.names
-    outer = names.scopes[function]
-    found: set[str] = set()
-    for node in ast.walk(function):
-        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
-            continue
-        owner = names.scopes[node].owner(node.id)
-        scope = outer
-        while scope.is_function and scope.parent is not None:
-            if owner is scope and _varies(code, function, node.id, owner.definitions):
-                found.add(node.id)
-            scope = scope.parent
-    return found
+    """The variables that a function reads of the functions round it."""
+    read = [
+        node
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    ]
+    return {
+        name.id
+        for scope in _functions_around(code.names.scopes[function])
+        for name in read
+        if code.names.scopes[name].owner(name.id) is scope and _is_variable(scope, name.id)
+    }
 
 
-def _varies(
-    code: WorkflowCode,
-    function: Callable,
-    name: str,
-    definitions: dict[str, Function | ast.ClassDef],
-) -> bool:
-    imported = code.names.scopes[function].owner(name)
-    meaning = imported.names.get(name) if imported else None
-    return name not in definitions and (meaning is None or meaning == CTX or meaning.endswith("()"))
+def _functions_around(scope: Scope) -> Iterator[Scope]:
+    here: Scope | None = scope
+    while here is not None:
+        if here.is_function:
+            yield here
+        here = here.parent
+
+
+def _is_variable(owner: Scope, name: str) -> bool:
+    """Whether a name is neither a function that is defined there nor something imported."""
+    meaning = owner.names.get(name)
+    imported = meaning is not None and meaning != CTX and not meaning.endswith("()")
+    return name not in owner.definitions and not imported
 
 
 def _arguments(code: WorkflowCode, call: ast.Call) -> Iterator[Offence]:
