@@ -80,7 +80,7 @@ _ALL = (
     Rule(
         "DUR204",
         "`subprocess.*`, `os.system()`, `asyncio.create_subprocess_exec()`, ...",
-        "starts a process again on every replay",
+        "acts on processes again on every replay",
         "do it in a step: `await ctx.step(...)`",
     ),
     Rule(

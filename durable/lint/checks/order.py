@@ -52,7 +52,10 @@ def _given(code: WorkflowCode, unordered: _Unordered, call: ast.Call) -> Iterato
     if name in _TAKES_CALLS:
         for given in call.args:
             value = given.value if isinstance(given, ast.Starred) else given
-            if unordered.is_so(value):
+            told_there = isinstance(value, ast.ListComp | ast.GeneratorExp) and _commands(
+                code, value.elt
+            )
+            if unordered.is_so(value) and not told_there:
                 yield Offence("DUR501", value, shown(value))
     elif name in _STORES:
         for given in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
@@ -60,9 +63,17 @@ def _given(code: WorkflowCode, unordered: _Unordered, call: ast.Call) -> Iterato
                 yield Offence("DUR501", given, shown(given))
     elif name == "builtins.next" and call.args and unordered.is_so(call.args[0]):
         yield Offence("DUR501", call, shown(call))
-    elif isinstance(call.func, ast.Attribute) and call.func.attr == "pop":
-        if not call.args and unordered.is_set(call.func.value):
-            yield Offence("DUR501", call, shown(call))
+    elif _pops(unordered, call):
+        yield Offence("DUR501", call, shown(call))
+
+
+def _pops(unordered: _Unordered, call: ast.Call) -> bool:
+    """Whether a call takes whichever element of a set comes first."""
+    match call:
+        case ast.Call(func=ast.Attribute(value=value, attr="pop"), args=[]):
+            return unordered.is_set(value)
+        case _:
+            return False
 
 
 def _commands(code: WorkflowCode, *body: ast.AST) -> bool:
