@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from durable.cli.screen import Styled
 from durable.cli.shell import FAILED, Shell, command
-from durable.lint import DEFAULT, RULES, Finding, lint_file, python_files
 from durable.telling import clean, count
+
+if TYPE_CHECKING:
+    from durable.lint import Finding
 
 
 def parse_codes(
     _: click.Context, parameter: click.Parameter, values: Iterable[str]
 ) -> frozenset[str] | None:
     """Read codes and beginnings of codes, as in `DUR1,DUR302`; None: the option was not given."""
+    from durable.lint import RULES
+
     begins = [each.strip() for value in values for each in value.split(",")]
     for begin in begins:
         if not begin or not any(code.startswith(begin) for code in RULES):
@@ -65,6 +70,8 @@ def lint(
     Directories are searched for *.py files. CODES are DUR101 or the beginning of some, as DUR1, separated by commas.
     `# durable: ignore[DUR101]` on a line says that it is meant. Exits with 1 when anything is found.
     """
+    from durable.lint import DEFAULT, lint_file, python_files
+
     wanted = ((select or DEFAULT) | (extend_select or frozenset())) - (ignore or frozenset())
     files = list(python_files(paths))
     found = [finding for file in files for finding in lint_file(file, wanted)]

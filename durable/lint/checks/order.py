@@ -61,15 +61,15 @@ def _given(code: WorkflowCode, unordered: _Unordered, call: ast.Call) -> Iterato
         for given in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
             if unordered.is_so(given) and not unordered.is_set(given):
                 yield Offence("DUR501", given, shown(given))
-    elif name == "builtins.next" and call.args and unordered.is_so(call.args[0]):
-        yield Offence("DUR501", call, shown(call))
-    elif _pops(unordered, call):
+    elif _takes_the_first(unordered, call, name):
         yield Offence("DUR501", call, shown(call))
 
 
-def _pops(unordered: _Unordered, call: ast.Call) -> bool:
+def _takes_the_first(unordered: _Unordered, call: ast.Call, name: str | None) -> bool:
     """Whether a call takes whichever element of a set comes first."""
     match call:
+        case ast.Call(args=[first, *_]):
+            return name == "builtins.next" and unordered.is_so(first)
         case ast.Call(func=ast.Attribute(value=value, attr="pop"), args=[]):
             return unordered.is_set(value)
         case _:
