@@ -16,6 +16,10 @@ _STEP_DECORATORS = frozenset(
     {"durable.step", "durable.job", "durable.Flow().step", "durable.Flow().map"}
 )
 _TAKES_A_STEP = frozenset({f"{CTX}.step", f"{CTX}.map", f"{CTX}.compensate", "durable.step"})
+_TELLING = frozenset(
+    f"{CTX}.{verb}" for verb in VERBS - {"call", "start", "map", "publish", "send_event"}
+)
+"""Verbs that hardly anybody else's `ctx` has."""
 _CALLS_BACK = frozenset(
     {"builtins.map", "builtins.filter", "functools.partial", "functools.reduce"}
 )
@@ -117,13 +121,10 @@ class WorkflowCode:
         return (function for function in reached if function not in inner)
 
     def _roots(self) -> Iterator[Function]:
-        given = {id(found) for call in self.calls for found in self._given_as_workflow(call)}
+        calls = self.calls if self._imports_durable else ()
+        given = {found for call in calls for found in self._given_as_workflow(call)}
         for function in self.names.functions:
-            if (
-                self._is_workflow(function)
-                or id(function) in given
-                or self._takes_context(function)
-            ):
+            if self._is_workflow(function) or function in given or self._takes_context(function):
                 yield function
 
     def _given_as_workflow(self, call: ast.Call) -> Iterator[Function]:
@@ -167,7 +168,7 @@ class WorkflowCode:
         return any(
             isinstance(node, ast.Call)
             and isinstance(self.names.parents[node], ast.Await)
-            and (self.names.qualify(node.func) or "").removeprefix(f"{CTX}.") in VERBS
+            and (self.names.qualify(node.func) or "") in _TELLING
             for node in ast.walk(function)
         )
 

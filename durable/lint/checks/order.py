@@ -20,7 +20,17 @@ _SET_TYPES = _SETS | {
 _SET_METHODS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
 _KEEP_THE_ORDER = frozenset(
     f"builtins.{name}"
-    for name in ("list", "tuple", "iter", "enumerate", "zip", "map", "filter", "reversed")
+    for name in (
+        "list",
+        "tuple",
+        "iter",
+        "enumerate",
+        "zip",
+        "map",
+        "filter",
+        "reversed",
+        "dict.fromkeys",
+    )
 )
 _ALGEBRA = ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor
 _TAKES_CALLS = frozenset({f"{CTX}.map", f"{CTX}.parallel", *TASKS})
@@ -206,8 +216,23 @@ class _Unordered:
                 return all(self._is_task(each) or _is_number(each) for each in elements)
             case ast.Call(func=func):
                 return self.code.names.qualify(func) == "builtins.range"
+            case ast.Name(id=name):
+                return any(self._of_tasks(value) for value in self._lists_called(name, node))
             case _:
                 return False
+
+    def _lists_called(self, name: str, at: ast.expr) -> Iterator[ast.expr]:
+        """The displays of lists that a variable is bound to."""
+        owner = self.code.names.scopes[at].owner(name)
+        for node in owner.nodes if owner else ():
+            match node:
+                case ast.Assign(
+                    targets=[ast.Name(id=found)], value=ast.List() | ast.ListComp() as value
+                ):
+                    if found == name:
+                        yield value
+                case _:
+                    pass
 
     def _is_task(self, node: ast.expr) -> bool:
         if isinstance(node, ast.Name):
