@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cached_property
 
 from durable.lint.names import CTX, Names
 from durable.lint.scopes import Callable, Function, Scope, parts
@@ -158,7 +159,7 @@ class WorkflowCode:
             self._imports_durable and not function.decorator_list and not _is_test(function)
         )
 
-    @property
+    @cached_property
     def _imports_durable(self) -> bool:
         bound = self.names.module.names.values()
         found = [*self.names.stars, *(each for each in bound if each)]
