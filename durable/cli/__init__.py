@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from durable.cli.check import check
+from durable.cli.lint import lint
 from durable.cli.runs import history, inspect, list_runs
 from durable.cli.schema import migrate, migrations
 from durable.cli.shell import run_to_exit_code
@@ -16,7 +17,7 @@ from durable.cli.start import run
 from durable.cli.tour import demo
 from durable.cli.work import worker
 
-COMMANDS = (demo, worker, run, list_runs, inspect, history, check, migrate, migrations)
+COMMANDS = (demo, worker, run, list_runs, inspect, history, lint, check, migrate, migrations)
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 misuse. Run ids may be shortened to a unique prefix."
 
