@@ -24,7 +24,7 @@ CAMPAIGN = $(PY) -m tests.campaigns.$(1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lint types layers typing bench \
         crash crash-kill crash-stop crash-server crash-points check-many events stress start-race faulty-runs \
-        replay-campaign build clean
+        replay-campaign explore build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -117,6 +117,9 @@ faulty-runs: $(STAMP) ## random programs on two workers, with faults at random o
 
 replay-campaign: $(STAMP) ## random programs, replayed in other processes
 	$(call CAMPAIGN,replay_programs)
+
+explore: $(STAMP) ## thousands of disturbances of workflows that are right
+	$(PY) -m pytest -m campaign tests/durable_testing/test_explore.py $(ARGS)
 
 # --- release -------------------------------------------------------------------------------------
 
