@@ -28,7 +28,7 @@ CAMPAIGN = $(PY) -m tests.campaigns.$(1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lint types layers typing bench \
         crash crash-kill crash-stop crash-server crash-points check-many events stress start-race faulty-runs \
-        replay-campaign simulate build clean
+        replay-campaign simulate explore build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -124,6 +124,9 @@ simulate: $(STAMP) ## whole clusters on a virtual clock: make simulate SEEDS=500
 
 replay-campaign: $(STAMP) ## random programs, replayed in other processes
 	$(call CAMPAIGN,replay_programs)
+
+explore: $(STAMP) ## thousands of disturbances of workflows that are right
+	$(PY) -m pytest -m campaign tests/durable_testing/test_explore.py $(ARGS)
 
 # --- release -------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 `step_context`  lets a test call a step by itself; `resources` gives it what it asks for
 `replay`        says whether code goes the way of a recorded history; `assert_replays` insists
 `check`         does so for all open runs of a database, as `durable check` does
+`explore`       tries a workflow under every crash, order, duplicate, delay and cancel
 `Stuck`         is raised where a test would wait for ever
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from durable_testing.checking import Broken, Checked, check
     from durable_testing.environment import Environment
+    from durable_testing.exploring import Exploration, explore
     from durable_testing.mocks import Mock, MockedCall
     from durable_testing.replaying import Report, assert_replays, replay
     from durable_testing.standalone import resources, step_context
@@ -26,12 +28,14 @@ __all__ = [
     "Broken",
     "Checked",
     "Environment",
+    "Exploration",
     "Mock",
     "MockedCall",
     "Report",
     "Stuck",
     "assert_replays",
     "check",
+    "explore",
     "replay",
     "resources",
     "step_context",
@@ -43,12 +47,14 @@ _LATER = {
     "Broken": "durable_testing.checking",
     "Checked": "durable_testing.checking",
     "Environment": "durable_testing.environment",
+    "Exploration": "durable_testing.exploring",
     "Mock": "durable_testing.mocks",
     "MockedCall": "durable_testing.mocks",
     "Report": "durable_testing.replaying",
     "Stuck": "durable_testing.stuck",
     "assert_replays": "durable_testing.replaying",
     "check": "durable_testing.checking",
+    "explore": "durable_testing.exploring",
     "replay": "durable_testing.replaying",
     "resources": "durable_testing.standalone",
     "step_context": "durable_testing.standalone",

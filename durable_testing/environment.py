@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, overload
 
 from durable.clock import to_datetime
 from durable.errors import DefinitionError, DurableError
@@ -57,6 +57,10 @@ class Environment:
     of retries and the ids of runs that are given none; 0 is that of `pytest --durable-seed`.
     """
 
+    _keeper_kind: ClassVar[type[TimeKeeper]] = TimeKeeper
+    _is_recorded: ClassVar[bool] = True
+    """Whether `--durable-record` keeps the histories of its runs."""
+
     def __init__(
         self,
         *,
@@ -73,7 +77,7 @@ class Environment:
         self._steps = list(steps)
         self._resources = list(resources)
         self._clock = StandingClock(start_at)
-        self._house = House(Activity(), Mocks(), Random(self.seed), strict)
+        self._house = self._new_house(strict)
         self._stand_ins: list[Workflow[Any, Any]] = []
         self._port = Port(open_storage(url), self._clock, self._house.activity)
         self._names = itertools.count(1)
@@ -107,15 +111,18 @@ class Environment:
         try:
             if isinstance(error, Exception):
                 error.add_note(await self._told())
-            elif error is None and SESSION.record_to is not None:
+            elif error is None and self._is_recorded and SESSION.record_to is not None:
                 await record(self.client, SESSION.record_to)
         finally:
             await self._keeper.stop()  # first of all: whoever still waits is told that it is closed
             await self._open.aclose()
 
+    def _new_house(self, strict: bool) -> House:
+        return House(Activity(), Mocks(), Random(self.seed), strict)
+
     def _new_time_keeper(self) -> TimeKeeper:
         troubles = Troubles(self._port, lambda: self._worker)
-        return TimeKeeper(
+        return self._keeper_kind(
             self._clock,
             self._port,
             self._house.activity,

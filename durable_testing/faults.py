@@ -16,7 +16,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -56,6 +64,7 @@ __all__ = [
     "CRASH_AFTER",
     "CRASH_BEFORE",
     "ERROR_BEFORE",
+    "FAULTS",
     "Crash",
     "Delay",
     "Die",
@@ -137,6 +146,14 @@ ERROR_BEFORE: Final = Fail("before")
 COMMIT_THEN_ERROR: Final = Fail("after")
 CRASH_BEFORE: Final = Die("before")
 CRASH_AFTER: Final = Die("after")
+
+FAULTS: Final[Mapping[str, Fault]] = {
+    "error before": ERROR_BEFORE,
+    "lost answer": COMMIT_THEN_ERROR,
+    "crash before": CRASH_BEFORE,
+    "crash after": CRASH_AFTER,
+}
+"""What can go wrong at one operation, by what it is called in reports."""
 
 
 @dataclass(frozen=True, slots=True)

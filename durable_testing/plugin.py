@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from durable import Client
     from durable_testing.environment import Environment
+    from durable_testing.exploring import Exploration
     from durable_testing.postgres import Postgres
 
 
@@ -44,7 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hand the options on, if there are any."""
+    """Name the marker, and hand the options on, if there are any."""
+    config.addinivalue_line(
+        "markers",
+        "durable_explore(**options): what the fixture durable_explore gives explore, e.g. max_cases=5000",
+    )
     seed, folder = config.option.durable_seed, config.option.durable_record
     if seed is not None or folder is not None:
         from durable_testing.session import SESSION
@@ -114,6 +119,23 @@ def durable_env(durable_url: str) -> Callable[..., Environment]:
     from durable_testing.environment import Environment
 
     return partial(Environment, url=durable_url)
+
+
+@pytest.fixture
+def durable_explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
+    """`explore`, which fails the test where it finds something; `@pytest.mark.durable_explore(...)` has options."""
+    from durable_testing.exploring import explore
+
+    marker = request.node.get_closest_marker("durable_explore")
+    marked: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
+
+    def explored(workflow: Any, input: Any = None, /, **options: Any) -> Exploration:
+        report = explore(workflow, input, **{**marked, **options})
+        if not report.ok:
+            pytest.fail(report.explanation, pytrace=False)
+        return report
+
+    return explored
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LOOKS: Final = frozenset({"claim", "owned", "finished", "replies", "unblock"})
+LOOKS: Final = frozenset({"claim", "owned", "finished", "replies", "unblock"})
 """Verbs by which somebody looks for work or news: they count where they have found some."""
-_READS: Final = frozenset(
+READS: Final = frozenset(
     {
         "adopt", "children", "count", "history", "inbox", "lanes", "leased", "load", "migrations",
         "newest", "next_due", "now", "probe", "run", "runs", "shapes", "states", "waits", "worker_names",
@@ -80,7 +80,7 @@ class Port:
     async def _pass(self, name: str, answer: Awaitable[T]) -> T:
         with self.activity.going_on():
             found = await answer
-        if name not in _READS and (found or name not in _LOOKS):
+        if name not in READS and (found or name not in LOOKS):
             self.changes += 1
         return found
 

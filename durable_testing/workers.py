@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ LEASE_SECONDS = 900 * 365 * 86_400.0
 """Time that jumps is no missed heartbeat."""
 
 
+def _nothing(_attempt: StepContext) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """What an environment and its workers share."""
@@ -34,6 +39,8 @@ class House:
     mocks: Mocks
     random: Random
     strict: bool
+    around: Callable[[StepContext], AbstractAsyncContextManager[None]] = _nothing
+    """What an attempt goes through before its function is called, and after."""
 
 
 class WatchedSeats(Seats):
@@ -67,6 +74,7 @@ class WatchedRunner(StepRunner):
     ) -> None:
         super().__init__(host, slots, random, clock)
         self._activity, self._mocks, self._strict = house.activity, house.mocks, house.strict
+        self._around = house.around
         self._seats = {
             "thread": WatchedSeats(THREADS, self.pump, self._activity),
             "process": WatchedSeats(PROCESSES, self.pump, self._activity),
@@ -77,6 +85,10 @@ class WatchedRunner(StepRunner):
             await super()._attempt(attempt)
 
     async def _call(self, attempt: StepContext) -> bytes:
+        async with self._around(attempt):
+            return await self._call_or_mock(attempt)
+
+    async def _call_or_mock(self, attempt: StepContext) -> bytes:
         step = attempt.command.step
         if step.executor == "process" and self._mocks.of(step) is not None:
             args, kwargs = step.arguments.decode(attempt.command.arguments, f"step {step.name}")

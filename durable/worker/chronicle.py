@@ -350,9 +350,10 @@ class Chronicle:
 
     def _settle_step(self, command: SettleStep, _seq: int) -> None:
         """Nobody waits for it: if no attempt is under way, none is begun."""
-        step = self._unreleased.pop(command.cmd, None) or self._retries.pop(command.cmd, None)
-        if step is None:
+        step = self._unreleased.pop(command.cmd, None) or self._retries.get(command.cmd)
+        if step is None or self._may_have_begun(step):
             return
+        self._retries.pop(command.cmd, None)
         at = self.at()
         reason = "nobody waited for it any more, and it had not begun"
         failure = encode_failure(failure_of(DurableError(reason)))
@@ -370,6 +371,11 @@ class Chronicle:
                 step.attempt,
             )
         )
+
+    def _may_have_begun(self, step: RunStep) -> bool:
+        """An owner before this one may have begun it and died: what it did then must be known, to undo it."""
+        is_open = self._retries.get(step.cmd) is step
+        return is_open and self.epoch > 1 and (step.not_before or 0) <= self.at()
 
     # -- its end
 

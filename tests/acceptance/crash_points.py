@@ -22,24 +22,9 @@ from durable.model import history
 from durable.model.history import FROM_INBOX, NAMES
 from durable.model.rows import RunRow, WaitFilter, WaitKind
 from durable.model.wire import EventRow, decode_event
-from durable_testing.faults import (
-    COMMIT_THEN_ERROR,
-    CRASH_AFTER,
-    CRASH_BEFORE,
-    ERROR_BEFORE,
-    Crash,
-    Fail,
-    Fault,
-    Operation,
-)
+from durable_testing.faults import FAULTS, Crash, Fail, Fault, Operation
 from tests.worker.world import World
 
-FAULTS = {
-    "error before": ERROR_BEFORE,
-    "lost answer": COMMIT_THEN_ERROR,
-    "crash before": CRASH_BEFORE,
-    "crash after": CRASH_AFTER,
-}
 _QUIET = frozenset({"claim", "owned", "renew", "reap", "leased", "unblock", "finished", "run"})
 """Verbs that mostly find nothing to do: a sample takes fewer of them."""
 _KINDS = (WaitKind.EVENT, WaitKind.INPUT, WaitKind.REQUEST)

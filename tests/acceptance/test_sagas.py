@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from durable import Client, Context, Retry, RunFailed, Worker, step, workflow
+from durable import Client, Context, Retry, RunCancelled, RunFailed, Worker, step, workflow
+from durable_testing import Environment
 
 DONE: list[str] = []
 GATES: list[asyncio.Event] = []
@@ -196,3 +197,26 @@ async def test_undoing_goes_on_under_another_worker(client: Client) -> None:
             await handle.result(timeout=20)
     assert list(dict.fromkeys(undone())) == ["registered", "c", "b", "a"]
     assert await handle.status() == "compensated"
+
+
+@workflow
+async def does_one_thing(ctx: Context, name: str) -> str:
+    return await ctx.step(act, name)
+
+
+async def test_what_a_dead_worker_was_at_when_the_cancel_came_is_undone() -> None:
+    """Nobody knows whether it had happened: the step runs again, is recorded, and is undone."""
+
+    async def act_and_die(name: str) -> str:
+        DONE.append(name)
+        if len(DONE) == 1:
+            await handle.cancel()
+            await env.crash()
+        return name
+
+    async with Environment(workflows=[does_one_thing]) as env:
+        env.mock(act, using=act_and_die)
+        handle = await env.client.start(does_one_thing, "a")
+        with pytest.raises(RunCancelled):
+            await handle.result()
+    assert DONE == ["a", "a", "undo a"]

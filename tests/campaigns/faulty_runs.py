@@ -28,8 +28,8 @@ from durable.model import history
 from durable.model.rows import WaitFilter, WaitKind
 from durable.model.wire import decode_event
 from durable.worker.execution import Execution
+from durable_testing.faults import FAULTS as KINDS
 from durable_testing.faults import Crash, Fault, Operation
-from tests.acceptance.crash_points import FAULTS as KINDS
 from tests.acceptance.crash_points import LEDGER, check_children, check_messages
 from tests.campaigns.faulty_runs_programs import ACTS, FAULTS, PROGRAMS, Tree, run_program
 from tests.worker.one_run import Host

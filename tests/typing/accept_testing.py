@@ -11,13 +11,23 @@ from pydantic import BaseModel
 from durable import (
     Client,
     Context,
+    Handle,
+    Run,
     StepContext,
     current_step,
     days,
     step,
     workflow,
 )
-from durable_testing import Environment, Mock, MockedCall, resources, step_context
+from durable_testing import (
+    Environment,
+    Exploration,
+    Mock,
+    MockedCall,
+    explore,
+    resources,
+    step_context,
+)
 
 
 class Order(BaseModel):
@@ -102,6 +112,26 @@ def mocks(env: Environment) -> None:
     assert_type(mock.calls[0].args, tuple[Any, ...])
     assert_type(mock.calls[0].kwargs, Mapping[str, Any])
     assert_type(mock.calls[0].attempt, int)
+
+
+def check(run: Run) -> None:
+    assert run.status
+
+
+async def user(handle: Handle[int]) -> None:
+    await handle.send_event("paid")
+
+
+def explorations(ledger: list[str], book: dict[str, int]) -> None:
+    report = explore(fulfil, Order(id="1"))
+    assert_type(report, Exploration)
+    assert_type(report.ok, bool)
+    assert_type(report.explanation, str)
+    assert_type(report.schedule, tuple[str, ...] | None)
+    assert_type(report.test, str | None)
+    explore(fulfil, Order(id="1"), mocks={charge: "ch_1", ship: fast}, check=check, max_cases=5)
+    explore(fulfil, Order(id="1"), user=user, workflows=[nothing], ledger=ledger, seed=3)
+    explore(nothing, None, ledger=book, same_result=False, only=["turn 1: cancel"])
 
 
 async def steps_alone() -> None:
