@@ -14,7 +14,7 @@ from tests.simulation.door import answer_of, line_of
 from tests.simulation.loop import SimulatedLoop, Site
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process, SimulatedWorker
-from tests.simulation.programs import NEWEST, program, stubborn
+from tests.simulation.programs import program, stubborn
 from tests.simulation.trace import Trace
 from tests.simulation.watch import Watch
 

@@ -73,14 +73,17 @@ class Door:
 
         def arrive() -> None:
             try:
-                value, error = cluster.carry_out(self._process, verb, call, arguments, options), None
+                value, error = (
+                    cluster.carry_out(self._process, verb, call, arguments, options),
+                    None,
+                )
             except StoreUnavailable as failure:
                 value, error = None, failure
             if fault == "crash after":
                 cluster.crash(self._process)
             elif fault == "stall after":
                 cluster.stall(self._process)
-            if fault != "lost answer" and fault != "late execution":
+            if fault not in {"lost answer", "late execution"}:
                 loop.after(back, self._answer, answer, value, error, context=here)
 
         here, database = self._process.context, cluster.database_site.context
@@ -182,13 +185,13 @@ class Door:
         call = self._commit_what_is_free if locked else self.inner.commit
         return await self._send("commit", call, (worker, batch), {})
 
-    async def _commit_what_is_free(
-        self, worker: int, batch: Sequence[Commit]
-    ) -> list[Committed]:
+    async def _commit_what_is_free(self, worker: int, batch: Sequence[Commit]) -> list[Committed]:
         free = [item for item in batch if self._cluster.random.random() < 0.5]
         answers = iter(await self.inner.commit(worker, free) if free else ())
         busy = [Committed(item.key, Code.BUSY, item.seq, 0) for item in batch]
-        return [next(answers) if item in free else held for item, held in zip(batch, busy, strict=True)]
+        return [
+            next(answers) if item in free else held for item, held in zip(batch, busy, strict=True)
+        ]
 
     # -- hints
 

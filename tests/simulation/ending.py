@@ -65,7 +65,9 @@ class Healing:
             cluster.watch.check()
             await self._resume(operator)
             elapsed = cluster.loop.elapsed()
-            if elapsed - began > self._patience and all(row.shown == "blocked" for row in self._open()):
+            if elapsed - began > self._patience and all(
+                row.shown == "blocked" for row in self._open()
+            ):
                 return
             if elapsed - max(began, cluster.calm_from) > _LONGEST:
                 raise Broken("I14", f"these runs do not end: {rows}")

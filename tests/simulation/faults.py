@@ -84,7 +84,11 @@ def menu_of(random: Random, seconds: float) -> Menu:
     if random.random() < _CALM:
         return Menu({}, [])
     share = random.choice((0.15, 0.3, 0.5))
-    rates = {kind: random.choice(_OPERATION_RATES) for kind in OPERATION_FAULTS if random.random() < share}
+    rates = {
+        kind: random.choice(_OPERATION_RATES)
+        for kind in OPERATION_FAULTS
+        if random.random() < share
+    }
     often = (*ROW_FAULTS, *HINT_FAULTS)
     rates |= {kind: random.choice(_OFTEN) for kind in often if random.random() < share}
     times = [

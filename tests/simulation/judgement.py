@@ -93,7 +93,9 @@ def i5_clients_are_told_what_they_know(case: Case) -> None:
 
 def i1_nothing_was_rewritten(case: Case) -> None:
     database = case.cluster.database
-    text = "SELECT seq, type, at, cmd, name, data FROM durable_history WHERE run_key = ? ORDER BY seq"
+    text = (
+        "SELECT seq, type, at, cmd, name, data FROM durable_history WHERE run_key = ? ORDER BY seq"
+    )
     for row in case.rows:
         found = [EventRow(*each) for each in database.rows(text, (row.key,))]
         assert found == case.events[row.key], f"the history of {row.id} was rewritten"
@@ -207,7 +209,11 @@ def i15_what_was_accepted_is_read(case: Case) -> None:
     """Each message under its number, or the run had ended."""
     for (key, number), sent in case.cluster.watch.sent.items():
         row = case.cluster.watch.rows[key]
-        read = [e for e in case.decoded[key] if getattr(e, "number", 0) == number and type(e).code in FROM_INBOX]
+        read = [
+            e
+            for e in case.decoded[key]
+            if getattr(e, "number", 0) == number and type(e).code in FROM_INBOX
+        ]
         if not read:
             assert row.consumed < number, f"message {number} of {row.id} was read and is nowhere"
             assert row.final, f"message {number} of {row.id} was never read"
@@ -215,7 +221,9 @@ def i15_what_was_accepted_is_read(case: Case) -> None:
             continue
         (event,) = read
         if not sent.name.startswith("~"):
-            assert (event.name, event.payload) == (sent.name, sent.data), f"{row.id}: {event}, {sent}"
+            assert (event.name, event.payload) == (sent.name, sent.data), (
+                f"{row.id}: {event}, {sent}"
+            )
 
 
 def i15_senders_keep_their_order(case: Case) -> None:
@@ -246,7 +254,9 @@ def i18_results_are_those_of_the_history(case: Case) -> None:
     for call in case.calls("result"):
         if call.done:
             ends = [case.decoded[row.key][-1] for row in case.of(call.act.run)]
-            results = [ANY.decode(e.result, "") for e in ends if isinstance(e, history.RunCompleted)]
+            results = [
+                ANY.decode(e.result, "") for e in ends if isinstance(e, history.RunCompleted)
+            ]
             assert call.value in results, f"{call.act.run} gave {call.value}, not {results}"
 
 

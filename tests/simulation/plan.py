@@ -111,4 +111,6 @@ def _act(random: Random, users: int, seconds: float, runs: list[str]) -> Act:
         detail = {"program": program_of(random), "options": {}, "stubborn": False}
     elif verb in {"send", "send again", "publish"}:
         detail = random.choice("ab")
-    return Act(random.uniform(0.1, seconds), random.randrange(users), verb, random.choice(runs), detail)
+    return Act(
+        random.uniform(0.1, seconds), random.randrange(users), verb, random.choice(runs), detail
+    )

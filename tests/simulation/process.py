@@ -70,7 +70,6 @@ class Process(Site):
     def alive(self) -> bool:
         return not self.dead
 
-
     def executions(self) -> list[Any]:
         """The runs that its worker has in memory."""
         roster = None if self.worker is None else getattr(self.worker, "_roster", None)

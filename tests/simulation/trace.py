@@ -30,7 +30,9 @@ class Trace:
 
     def tail(self) -> list[str]:
         """The newest lines, for people."""
-        return [f"{line[0]:9.3f} " + " ".join(str(word) for word in line[1:]) for line in self._tail]
+        return [
+            f"{line[0]:9.3f} " + " ".join(str(word) for word in line[1:]) for line in self._tail
+        ]
 
 
 def short(value: Any) -> Any:
@@ -46,7 +48,9 @@ def short(value: Any) -> Any:
     if kind in {list, tuple}:
         return [short(one) for one in value]
     if kind is dict:
-        return [(key if type(key) in _PLAIN else short(key), short(one)) for key, one in value.items()]
+        return [
+            (key if type(key) in _PLAIN else short(key), short(one)) for key, one in value.items()
+        ]
     return kind.__name__
 
 

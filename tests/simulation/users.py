@@ -92,7 +92,11 @@ class Users:
     async def _start(self, client: Any, call: Call, **more: Any) -> Any:
         detail = call.act.detail
         handle = await client.start(
-            stubborn if detail["stubborn"] else program, detail["program"], id=call.act.run, **detail["options"], **more
+            stubborn if detail["stubborn"] else program,
+            detail["program"],
+            id=call.act.run,
+            **detail["options"],
+            **more,
         )
         return handle.created
 

@@ -65,9 +65,7 @@ class Row(NamedTuple):
 
 
 _ROWS: Final = f"SELECT {', '.join(Row._fields)} FROM durable_runs"
-_EVENTS: Final = (
-    "SELECT seq, type, at, cmd, name, data FROM durable_history WHERE run_key = ? AND seq > ? ORDER BY seq"
-)
+_EVENTS: Final = "SELECT seq, type, at, cmd, name, data FROM durable_history WHERE run_key = ? AND seq > ? ORDER BY seq"
 GENERATIONS: Final = frozenset({CODES["ContinuedAsNew"], CODES["RunRetried"]})
 """Events at which a replay begins."""
 _REPLAYED: Final = 0.1
@@ -164,9 +162,13 @@ class Watch:
         self.rows = found
 
     def _take_in_events(self, row: Row, known: int) -> None:
-        events = [EventRow(*each) for each in self._cluster.database.rows(_EVENTS, (row.key, known))]
+        events = [
+            EventRow(*each) for each in self._cluster.database.rows(_EVENTS, (row.key, known))
+        ]
         if [event.seq for event in events] != list(range(known + 1, row.seq + 1)):
-            raise Broken("I1", f"history of {row.id} after {known}: {events}, its row says {row.seq}")
+            raise Broken(
+                "I1", f"history of {row.id} after {known}: {events}, its row says {row.seq}"
+            )
         self.figures["events"] += len(events)
         for event in events:
             if event.type in _COMPLETIONS and event.cmd is not None:
@@ -198,14 +200,18 @@ class Watch:
             command.fingerprint,
         )
         self.begun.append(begun)
-        cluster.note(process, "begins step", execution.id, command.step.name, command.cmd, command.attempt)
+        cluster.note(
+            process, "begins step", execution.id, command.step.name, command.cmd, command.attempt
+        )
         if cluster.database.connection.in_transaction:
             raise Broken("I26", "a step begins while a transaction is open")
         row = self.rows.get(execution.key)
         if row is None:
             raise Broken("I4", f"a step of run {execution.id} begins, which does not exist")
         if (execution.key, command.cmd) in self.completed and not self._excused():
-            raise Broken("I7", f"step {command.cmd} of {execution.id} begins again: it is completed")
+            raise Broken(
+                "I7", f"step {command.cmd} of {execution.id} begins again: it is completed"
+            )
         if execution.durable > row.seq:
             raise Broken("I4", f"a step of {execution.id} begins on events that are not there")
         if row.owner == worker and row.epoch == execution.epoch and not row.final:
@@ -213,7 +219,9 @@ class Watch:
                 self._check_cause(execution, command)
             return
         if worker in self.leases() and not self._excused() and not self._gave_up(row):
-            raise Broken("I17", f"{process} begins a step of {execution.id}, which is not its own: {row}")
+            raise Broken(
+                "I17", f"{process} begins a step of {execution.id}, which is not its own: {row}"
+            )
 
     def _check_cause(self, execution: Any, command: Any) -> None:
         """I4, I8: the durable history alone leads to this very step."""
@@ -228,7 +236,8 @@ class Watch:
             raise Broken("I8", f"the history of {execution.id} cannot be replayed: {blocked}")
         if found is None or found.fingerprint != command.fingerprint:
             raise Broken(
-                "I4", f"step {command.cmd} of {execution.id} begins; nothing durable leads to it: {found}"
+                "I4",
+                f"step {command.cmd} of {execution.id} begins; nothing durable leads to it: {found}",
             )
 
     def _gave_up(self, row: Row) -> bool:
@@ -356,7 +365,7 @@ def i2_i3_commits_are_fenced(watch: Watch, process: Process, arguments: Any, ans
 def i17_claims_take_what_is_free_and_due(
     watch: Watch, process: Process, arguments: Any, answer: Any
 ) -> None:
-    worker, lanes, limit = arguments
+    worker, _lanes, limit = arguments
     if len(answer) > limit:
         raise Broken("I26", f"{len(answer)} runs were claimed, not {limit}")
     now = watch._cluster.now()
@@ -389,9 +398,7 @@ def i17_worker_ids_never_come_back(
     watch.workers_ever.add(answer.worker)
 
 
-def i5_messages_are_taken_once(
-    watch: Watch, process: Process, arguments: Any, answer: Any
-) -> None:
+def i5_messages_are_taken_once(watch: Watch, process: Process, arguments: Any, answer: Any) -> None:
     ids = {row.id: row.key for row in watch.rows.values()}
     (deliveries,) = arguments
     for sent, told in zip(deliveries, answer, strict=True):

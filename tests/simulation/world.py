@@ -55,12 +55,16 @@ class Nemesis:
 
     def _database_clock_forward(self, victim: Process) -> None:
         cluster = self._cluster
-        cluster.clock_offset += round(self._random.choice((0.5, 3.0, 20.0)) * self._random.random() * 1e6)
+        cluster.clock_offset += round(
+            self._random.choice((0.5, 3.0, 20.0)) * self._random.random() * 1e6
+        )
         cluster.clock_jumped_at = cluster.loop.micros
 
     def _database_clock_back(self, victim: Process) -> None:
         cluster = self._cluster
-        cluster.clock_offset -= round(self._random.choice((0.1, 1.0, 5.0)) * self._random.random() * 1e6)
+        cluster.clock_offset -= round(
+            self._random.choice((0.1, 1.0, 5.0)) * self._random.random() * 1e6
+        )
         cluster.clock_jumped_at = cluster.loop.micros
 
     def _wall_clock_jump(self, victim: Process) -> None:

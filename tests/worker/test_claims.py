@@ -60,7 +60,9 @@ async def test_a_claim_whose_answer_was_lost_is_adopted() -> None:
         assert await world.types("a") == ["RunStarted", "StepCompleted", "RunCompleted"]
 
 
-@pytest.mark.parametrize("plan", [["load"], ["inbox"], ["load", "adopt"], ["inbox", "load", "adopt"]])
+@pytest.mark.parametrize(
+    "plan", [["load"], ["inbox"], ["load", "adopt"], ["inbox", "load", "adopt"]]
+)
 async def test_a_run_that_was_claimed_and_could_not_be_read_is_read_soon(plan: list[str]) -> None:
     """It is known to be ours: nobody has to wait until it is due for a look."""
     async with World() as world:
