@@ -101,19 +101,29 @@ class Execution(Drafting):
         """
         self._recovered_from = lost_owner
         self._unread.extend(messages)
+        taken = self.durable
         if self._cold:
             self._cold = False
             if self._under_way is not None:
                 self._under_way.catch_up()
+                taken = self.length
             ending, self._undone = self._undone, None
             if ending is not None:
                 self._end(ending, self.length)
         self.receive()
         for event in again:
             self._take_again(event)
+        if taken > self.durable:
+            self._hold_steps(taken)
         self.release()
         self.resume()
         self.host.dirty(self)
+
+    def _hold_steps(self, seq: int) -> None:
+        """What history led to beside these steps is written down first: a patch, say, may have decided on them."""
+        steps, self._retries = self._retries, {}
+        for command in steps.values():
+            self._take_held(command, seq)
 
     def _take_again(self, event: history.Event) -> None:
         cmd: int = getattr(event, "cmd", 0)

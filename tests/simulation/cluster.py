@@ -210,6 +210,7 @@ class Cluster:
             if process.frozen:
                 self.loop.thaw(process)
         if not any(not process.stopping for process in self.workers()):
+            self.versions.add(self.version)
             self.hire("substitute")
 
     def deploy(self, version: int) -> None:

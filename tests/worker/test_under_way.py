@@ -113,6 +113,12 @@ async def restarts_and_ends(ctx: Context) -> int:
 
 
 @workflow
+async def adds_then_patched(ctx: Context) -> int:
+    n = await ctx.step(add, 1)
+    return await ctx.step(add, n + 1 if ctx.patched("p") else n)
+
+
+@workflow
 async def patched_again(ctx: Context) -> None:
     ctx.patched("p")
     await ctx.wait_for_event("note")
@@ -370,3 +376,17 @@ def settle(execution: Execution, commit: Commit) -> Any:
 def apply_in_flight(execution: Execution, commit: Commit) -> None:
     settle(execution, commit)
     execution.release()
+
+
+async def test_a_step_that_a_patch_decided_on_waits_for_the_patch_after_a_takeover(
+    host: Host,
+) -> None:
+    """Had it begun, and the worker died, an older one would begin it with other arguments."""
+    first = begin(host, adds_then_patched)
+    report(first, host)
+    done = [row for row in rows(first) if row.cmd == 1]
+    host.ran.clear()
+    execution = begin(host, adds_then_patched, *done)
+    assert host.ran == []
+    assert types(apply(execution)) == ["Patched"]
+    assert [command.cmd for command in host.ran] == [2]
