@@ -301,6 +301,9 @@ class Chronicle:
         self._events = deque(
             event for event in self._events if not (isinstance(event, _WAITS) and event.cmd == cmd)
         )
+        last = self.length + len(self._events)
+        if self.held:  # what waits for the last of them must not wait for one more
+            self.held = deque((min(seq, last), item) for seq, item in self.held)
 
     def _hold_for_all_of_it(self, first: int) -> None:
         """What an event led to waits for the events that follow from it too: a patch, say, that was taken.

@@ -81,6 +81,14 @@ async def starts_or_asks(ctx: Context) -> None:
 
 
 @workflow
+async def starts_or_asks_or_adds(ctx: Context) -> int:
+    await ctx.step(add, 1)
+    started = ctx.start(child, on_parent_close="abandon")
+    await ctx.race(added=ctx.step(add, 2), started=started, asked=ctx.wait_for_input("q", int))
+    return await ctx.step(add, 3)
+
+
+@workflow
 async def asks_in_vain(ctx: Context) -> int:
     await ctx.race(asked=ctx.wait_for_input("q", int), other=quick(ctx))
     await ctx.sleep(100)
@@ -302,6 +310,14 @@ async def test_a_question_that_is_over_before_it_was_written_down_is_not_written
     assert types(commit) == ["ChildStarted"]
     assert commit is not None
     assert not commit.waits
+
+
+async def test_a_step_does_not_wait_for_what_was_never_written_down(host: Host) -> None:
+    """A step that was given up with a question, before either began, keeps no later one from its turn."""
+    execution = begin(host, starts_or_asks_or_adds)
+    report(execution, host)
+    assert types(apply(execution)) == ["StepCompleted", "ChildStarted"]
+    assert [command.args for command in host.ran] == [(1,), (3,)]
 
 
 async def test_a_patch_is_written_down_in_every_generation(host: Host) -> None:
