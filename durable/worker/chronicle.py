@@ -82,6 +82,7 @@ class Chronicle:
         "_ending",
         "_ends",
         "_events",
+        "_inherited",
         "_next",
         "_recording",
         "_recovered_from",
@@ -149,6 +150,8 @@ class Chronicle:
         self._armed = 0
         self._under_way: UnderWay | None = None
         self._retries: dict[int, RunStep] = {}
+        self._inherited: frozenset[int] = frozenset()
+        """Steps that an owner before this one may have begun."""
         """Steps that wait for their next attempt (on replay: all that are open)."""
         self._cold = False
         """It was replayed, and has not begun yet."""
@@ -268,9 +271,9 @@ class Chronicle:
         self._apply(event)
 
     def _apply(self, event: history.Event) -> None:
-        if self._next and isinstance(event, history.ChildRefused):
-            self._next.append(event)
         if self.closed:
+            if self._next and isinstance(event, history.ChildRefused):
+                self._next.append(event)
             return
         if isinstance(event, GENERATIONS) and self._holds_end:
             self._next.append(event)
@@ -353,10 +356,12 @@ class Chronicle:
 
     def _settle_step(self, command: SettleStep, _seq: int) -> None:
         """Nobody waits for it: if no attempt is under way, none is begun."""
-        step = self._unreleased.pop(command.cmd, None) or self._retries.get(command.cmd)
+        cmd = command.cmd
+        step = self._unreleased.get(cmd) or self._retries.get(cmd)
         if step is None or self._may_have_begun(step):
             return
-        self._retries.pop(command.cmd, None)
+        self._unreleased.pop(cmd, None)
+        self._retries.pop(cmd, None)
         at = self.at()
         reason = "nobody waited for it any more, and it had not begun"
         failure = encode_failure(failure_of(DurableError(reason)))
@@ -377,8 +382,7 @@ class Chronicle:
 
     def _may_have_begun(self, step: RunStep) -> bool:
         """An owner before this one may have begun it and died: what it did then must be known, to undo it."""
-        is_open = self._retries.get(step.cmd) is step
-        return is_open and self.epoch > 1 and (step.not_before or 0) <= self.at()
+        return step.cmd in self._inherited and (step.not_before or 0) <= self.at()
 
     # -- its end
 
@@ -452,6 +456,7 @@ class Chronicle:
         self.under_way.clear()
         self.under_way.compensating = False
         self._retries.clear()
+        self._inherited = frozenset()
         self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
         live = self.instance.live
         self.instance.discard()

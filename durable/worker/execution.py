@@ -100,6 +100,8 @@ class Execution(Drafting):
         `again` are outcomes that an earlier execution of this run had in hand when it had to start over.
         """
         self._recovered_from = lost_owner
+        if self.epoch > 1:
+            self._inherited = frozenset(self._retries)
         self._unread.extend(messages)
         taken = self.durable
         if self._cold:

@@ -73,11 +73,12 @@ def begin(
     host: Host,
     wf: Any,
     *more: EventRow,
+    epoch: int = 1,
     lost: int | None = None,
     messages: Sequence[Message] = (),
     again: Sequence[history.Event] = (),
 ) -> Execution:
-    execution = Execution(host, wf, 1, "run", 1, "default")
+    execution = Execution(host, wf, 1, "run", epoch, "default")
     host.begun.append(execution)
     execution.replay([started(host, wf), *more])
     execution.inbox_head = len(messages)
@@ -106,7 +107,9 @@ def report(execution: Execution, host: Host, cmd: int = 1, value: int = 2) -> No
     at = host.now()
     payload = ANY.encode(value, "result")
     execution.record(
-        history.StepCompleted(at, cmd, "add", payload, command.fingerprint, 1, 7, "here")
+        history.StepCompleted(
+            at, cmd, command.step.name, payload, command.fingerprint, 1, 7, "here"
+        )
     )
 
 

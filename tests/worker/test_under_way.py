@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,6 +127,24 @@ async def adds_then_patched(ctx: Context) -> int:
     return await ctx.step(add, n + 1 if ctx.patched("p") else n)
 
 
+@step
+async def take_away(n: int) -> None: ...
+
+
+@step(compensate=take_away)
+async def put(n: int) -> int:
+    return n
+
+
+@workflow
+async def puts_while_asking(ctx: Context) -> None:
+    async def asks() -> None:
+        await ctx.step(add, 1)
+        await ctx.wait_for_input("q", int)
+
+    await asyncio.gather(ctx.step(put, 1), asks())
+
+
 @workflow
 async def patched_again(ctx: Context) -> None:
     ctx.patched("p")
@@ -232,15 +251,21 @@ async def test_a_run_does_not_end_before_its_child_has_taken_the_place_of_anothe
     assert last.act is Act.FINISH
 
 
-async def test_the_same_after_a_crash_between_the_two(host: Host) -> None:
-    """Whoever takes over such a run sees to the child first."""
-    history = rows(begin(host, restarts_and_ends))
-    execution = begin(host, restarts_and_ends, *history)
+def taken_over_before_the_restart(host: Host, wf: Any) -> Execution:
+    """Its child is not there yet, and takes the place of another first of all."""
+    history = rows(begin(host, wf))
+    execution = begin(host, wf, *history)
     assert names(host) == ["LookForChildren"]
     assert execution.next_commit() is None
     carried_out(execution, host)
     execution.children_missing([1])
     assert [type(effect) for effect in host.effects] == [RestartChild]
+    return execution
+
+
+async def test_the_same_after_a_crash_between_the_two(host: Host) -> None:
+    """Whoever takes over such a run sees to the child first."""
+    execution = taken_over_before_the_restart(host, restarts_and_ends)
     carried_out(execution, host)
     carried_out(execution, host)
     assert types(execution.next_commit()) == ["RunCompleted"]
@@ -263,13 +288,7 @@ async def test_a_generation_does_not_end_before_its_child_has_taken_the_place_of
 
 
 async def test_whoever_takes_over_such_a_generation_sees_to_the_child_first(host: Host) -> None:
-    history = rows(begin(host, restarts_and_goes_on))
-    execution = begin(host, restarts_and_goes_on, *history)
-    assert names(host) == ["LookForChildren"]
-    assert execution.next_commit() is None
-    carried_out(execution, host)
-    execution.children_missing([1])
-    assert [type(effect) for effect in host.effects] == [RestartChild]
+    execution = taken_over_before_the_restart(host, restarts_and_goes_on)
     carried_out(execution, host)
     assert types(execution.next_commit()) == ["ContinuedAsNew", "ChildStarted"]
 
@@ -406,3 +425,24 @@ async def test_a_step_that_a_patch_decided_on_waits_for_the_patch_after_a_takeov
     assert host.ran == []
     assert types(apply(execution)) == ["Patched"]
     assert [command.cmd for command in host.ran] == [2]
+
+
+async def test_what_a_dead_owner_was_at_is_undone_though_something_is_written_down_first(
+    host: Host,
+) -> None:
+    """A cancel that comes in between must not take the step for one that never began."""
+    first = begin(host, puts_while_asking)
+    adding = next(command.cmd for command in host.ran if command.step is add)
+    report(first, host, adding)
+    added = [row for row in rows(first) if row.cmd == adding]
+    host.ran.clear()
+    execution = begin(host, puts_while_asking, *added, epoch=2)
+    asked = execution.next_commit()
+    assert types(asked) == ["InputRequested"]
+    assert asked is not None
+    execution.receive([cancel()])
+    apply_in_flight(execution, asked)
+    assert [command.step for command in host.ran] == [put]
+    report(execution, host, host.ran[0].cmd)
+    assert types(apply(execution)) == ["CancelRequested", "CompensationStarted", "StepCompleted"]
+    assert [command.step for command in host.ran] == [put, take_away]
