@@ -7,8 +7,8 @@ then up to five together, until there are none left or `max_cases` is reached; s
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -119,21 +119,8 @@ def _outside_of_loops(work: Callable[[], Exploration]) -> Exploration:
         asyncio.get_running_loop()
     except RuntimeError:
         return work()
-    done: list[Exploration | BaseException] = []
-
-    def in_thread() -> None:
-        try:
-            done.append(work())
-        except BaseException as error:
-            done.append(error)
-
-    thread = threading.Thread(target=in_thread, name="durable-explore")
-    thread.start()
-    thread.join()
-    (outcome,) = done
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+    with ThreadPoolExecutor(1, "durable-explore") as thread:
+        return thread.submit(work).result()
 
 
 class _Search:

@@ -5,31 +5,21 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from durable.model.refusals import class_of
+from durable_testing.playing import Subject
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from durable_testing.playing import Subject
-
 _LITERALS: Final = (bool, int, str, bytes, type(None))
 _STANDARD: Final = frozenset({"datetime", "decimal", "uuid"})
 """Modules whose values show themselves as code."""
-_DEFAULTS: Final[Mapping[str, object]] = {
-    "mocks": {},
-    "check": None,
-    "user": None,
-    "workflows": [],
-    "ledger": None,
-    "same_result": True,
-}
-"""What need not be written, for it is so anyway."""
 _SHORT: Final = 60
 """Characters of the name of a test, at most."""
 
@@ -140,8 +130,9 @@ def source_of_test(subject: Subject, schedule: Sequence[str], problem: str) -> s
     names = _Names(_modules(subject))
     workflow = names.code("workflow", subject.workflow)
     given = [workflow, names.code("input", subject.input)]
-    for word, default in _DEFAULTS.items():
-        value = getattr(subject, word)
+    plain = Subject(subject.workflow, subject.input, seed=subject.seed)
+    for word in (each.name for each in fields(plain)):
+        value, default = getattr(subject, word), getattr(plain, word)
         # Not by `==`: an empty ledger is one, too.
         if value is not default and (word == "ledger" or value != default):
             given.append(f"{word}={names.code(word, value)}")

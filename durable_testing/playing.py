@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from durable.errors import DurableError, RunCancelled, RunFailed
@@ -39,13 +39,13 @@ class Subject:
 
     workflow: Runnable[Any, Any]
     input: Any
-    mocks: Mapping[Any, Any]
-    check: Callable[[RunDetail], object] | None
-    user: Callable[[Handle[Any]], Awaitable[object]] | None
-    workflows: Sequence[Runnable[Any, Any]]
-    ledger: Any
-    same_result: bool
-    seed: int
+    mocks: Mapping[Any, Any] = field(default_factory=dict[Any, Any])
+    check: Callable[[RunDetail], object] | None = None
+    user: Callable[[Handle[Any]], Awaitable[object]] | None = None
+    workflows: Sequence[Runnable[Any, Any]] = field(default_factory=list[Runnable[Any, Any]])
+    ledger: Any = None
+    same_result: bool = True
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +208,8 @@ def _answered(outcome: Any) -> dict[str, Any]:
 
 
 def _shown(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    name = type(error).__name__
-    return f"{name}: {chr(10).join(lines)}" if lines else name
+    text, name = str(error).strip(), type(error).__name__
+    return f"{name}: {text}" if text else name
 
 
 @contextmanager

@@ -44,3 +44,8 @@ def shown(node: ast.AST) -> str:
     """A piece of code on one line, in backticks, shortened where it is long."""
     text = " ".join(ast.unparse(node).split())
     return f"`{text}`" if len(text) <= _LONGEST else f"`{text[: _LONGEST - 3]}...`"
+
+
+def called(call: ast.Call, arguments: str = "") -> str:
+    """A call in backticks, with this in place of its arguments."""
+    return f"{shown(call.func)[:-1]}({arguments})`"

@@ -49,17 +49,7 @@ LEDGER: list[str] = []
 
 
 def written(given: Any, **options: Any) -> str:
-    facts = {
-        "mocks": {},
-        "check": None,
-        "user": None,
-        "workflows": [],
-        "ledger": None,
-        "same_result": True,
-        "seed": 0,
-        **options,
-    }
-    return source_of_test(Subject(packs, given, **facts), ["turn 1: cancel"], "it breaks\nbadly")
+    return source_of_test(Subject(packs, given, **options), ["turn 1: cancel"], "it breaks\nbadly")
 
 
 def read(source: str) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from durable.lint.code import WorkflowCode
-from durable.lint.finding import Offence, shown
+from durable.lint.finding import Offence, called
 from durable.lint.scopes import Callable, Scope
 from durable.lint.verbs import COROUTINES, TASKS
 
@@ -18,9 +18,9 @@ def check_awaits(code: WorkflowCode) -> Iterator[Offence]:
             continue
         if _makes_a_coroutine(code, node):
             if _is_misused(code, node) or _is_returned(code, node):
-                yield Offence("DUR301", node, _called(node))
+                yield Offence("DUR301", node, called(node, "..."))
         elif code.names.qualify(node.func) in TASKS and _is_dropped(code, node):
-            yield Offence("DUR303", node, _called(node))
+            yield Offence("DUR303", node, called(node, "..."))
 
 
 def _makes_a_coroutine(code: WorkflowCode, call: ast.Call) -> bool:
@@ -105,7 +105,3 @@ def _nodes_under(code: WorkflowCode, scope: Scope) -> Iterator[ast.AST]:
         yield node
         if isinstance(node, Callable | ast.ClassDef):
             yield from _nodes_under(code, code.names.inside[node])
-
-
-def _called(call: ast.Call) -> str:
-    return f"{shown(call.func)[:-1]}(...)`"

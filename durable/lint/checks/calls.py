@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from durable.lint.code import WorkflowCode
-from durable.lint.finding import Offence, shown
+from durable.lint.finding import Offence, called, shown
 from durable.lint.forbidden import READS, rule_of_call
 
 
@@ -17,14 +17,10 @@ def check_calls(code: WorkflowCode) -> Iterator[Offence]:
             case ast.Call():
                 rule = rule_of_call(code.names.qualify(node.func), node)
                 if rule:
-                    yield Offence(rule, node, _called(node))
+                    yield Offence(rule, node, called(node))
             case ast.Attribute() | ast.Name(ctx=ast.Load()):
                 rule = READS.get(code.names.qualify(node) or "")
                 if rule:
                     yield Offence(rule, node, shown(node))
             case _:
                 pass
-
-
-def _called(call: ast.Call) -> str:
-    return f"{shown(call.func)[:-1]}()`"
