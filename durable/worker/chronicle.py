@@ -91,6 +91,7 @@ class Chronicle:
         "_undone",
         "_unread",
         "_unreleased",
+        "_withdrawn",
         "active",
         "blocked",
         "consumed",
@@ -170,6 +171,8 @@ class Chronicle:
         self._next: list[history.Event] = []
         """Begins the next generation, once what this one owes to others has been done; and what follows then."""
         self._recovered_from: int | None = None
+        self._withdrawn = False
+        """An event went from `_events` without being recorded."""
 
     @property
     def under_way(self) -> UnderWay:
@@ -262,6 +265,8 @@ class Chronicle:
                 self._record_next(self._events.popleft())
         finally:
             self._recording = False
+        if self._withdrawn:
+            self._wait_for_no_more()
         self.host.dirty(self)
 
     def _record_next(self, event: history.Event) -> None:
@@ -304,9 +309,13 @@ class Chronicle:
         self._events = deque(
             event for event in self._events if not (isinstance(event, _WAITS) and event.cmd == cmd)
         )
-        last = self.length + len(self._events)
-        if self.held:  # what waits for the last of them must not wait for one more
-            self.held = deque((min(seq, last), item) for seq, item in self.held)
+        self._withdrawn = True
+
+    def _wait_for_no_more(self) -> None:
+        """What was to wait for an event that was withdrawn waits for the last one there is."""
+        self._withdrawn = False
+        last = self.length
+        self.held = deque((min(seq, last), item) for seq, item in self.held)
 
     def _hold_for_all_of_it(self, first: int) -> None:
         """What an event led to waits for the events that follow from it too: a patch, say, that was taken.
