@@ -46,6 +46,9 @@ async def strange(n: int) -> Any:
     return object()
 
 
+strange.result.resolve()  # else the first failure of a process has another traceback than the later ones
+
+
 class Programs(Machine):
     """Runs a tree."""
 
