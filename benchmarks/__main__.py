@@ -24,13 +24,13 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: a test of the benchmark")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of: {', '.join(names)}")
-    parser.add_argument("--system", nargs="+", choices=["durable", "dbos", "raw"])
+    parser.add_argument("--system", nargs="+", choices=["durable", "dbos", "temporal", "raw"])
     parser.add_argument("--store", nargs="+", choices=list(plan.STORES))
     parser.add_argument("--out", type=Path, help="write machine, samples and figures as JSON")
     parser.add_argument(
         "--dbos-python",
         type=Path,
-        help=f"Python that has dbos installed (default: ${DBOS_PYTHON} or .venv-bench)",
+        help=f"Python that has dbos and temporalio installed (default: ${DBOS_PYTHON} or .venv-bench)",
     )
     asked = parser.parse_args(words)
     if not chosen(asked):
@@ -92,7 +92,7 @@ def main() -> int:
         runner = measure(asked, made, dbos_python)
     book = figures.read(runner.records)
     print(_headline(about, quick=asked.quick))
-    for part in (report.figures, report.limits, report.targets):
+    for part in (report.figures, report.replays, report.limits, report.targets):
         print("\n" + part(book))
     noisy = sum(one["cores_used_by_others"] > noise.NOISY for one in runner.records)
     seconds = time.monotonic() - began
@@ -113,11 +113,14 @@ def main() -> int:
 
 def _headline(about: dict[str, Any], *, quick: bool) -> str:
     server = about["postgresql"]["version"].split(" (")[0].removesuffix(",")
-    dbos = (about["packages"]["dbos"] or {}).get("dbos", "not installed")
+    others = about["packages"]["dbos"] or {}
+    dbos = others.get("dbos", "not installed")
+    temporal = others.get("temporalio", "not installed")
     size = "quick run: figures prove nothing" if quick else "full run"
     return (
         f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {about['filesystem']}; "
-        f"Python {about['python']}, {server}, SQLite {about['sqlite']}, DBOS {dbos}; "
+        f"Python {about['python']}, {server}, SQLite {about['sqlite']}, DBOS {dbos}, "
+        f"temporalio {temporal}; "
         f"commit {about['commit']}; {size}"
     )
 

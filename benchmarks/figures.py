@@ -131,6 +131,21 @@ def _replay(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, fl
     )
 
 
+_FORMS = {
+    "decoded": "as the API takes it",
+    "bytes": "from bytes",
+    "undetected": "from bytes, no deadlock detection",
+    "json": "from an exported file",
+}
+
+
+def _replayer(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
+    for length, forms in result["lengths"].items():
+        for form, speed in forms.items():
+            label = f"replay of {int(length):,} steps, {_FORMS[form]}"
+            yield f"{name}.{length}.{form}", Figure(label, "steps/s"), speed
+
+
 def _claim(name: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure, float]]:
     situations = result["situations"]
     asleep = [key for key in situations if key.startswith("sleeping_")]
@@ -167,6 +182,7 @@ _READERS: dict[str, Reader] = {
     "size": _size,
     "raw": _raw,
     "replay": _replay,
+    "replayer": _replayer,
     "claim": _claim,
     "recovery": _recovery,
     "memory": _memory,

@@ -24,7 +24,16 @@ names = sys.argv[1:]
 found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
 print(json.dumps({n: found[n] for n in names if n in found}))
 """
-_NAMES = ("dbos", "msgpack", "psycopg", "psycopg-binary", "pydantic", "SQLAlchemy", "uvloop")
+_NAMES = (
+    "dbos",
+    "msgpack",
+    "psycopg",
+    "psycopg-binary",
+    "pydantic",
+    "SQLAlchemy",
+    "temporalio",
+    "uvloop",
+)
 
 
 def about(dbos_python: Path | None) -> dict[str, Any]:

@@ -170,6 +170,16 @@ _RAW = (
     {"rows": 1_000, "commits": 30, "single_commits": 200, "warm_up": 3},
 )
 _REPLAY = ({"steps": 20_000, "rounds": 7}, {"steps": 3_000, "rounds": 3})
+_REPLAYER = {
+    "durable": (
+        {"lengths": [1_000, 2_000], "rounds": 15},
+        {"lengths": [200], "rounds": 3},
+    ),
+    "temporal": (
+        {"lengths": [1_000, 2_000], "rounds": 3},
+        {"lengths": [200], "rounds": 1},
+    ),
+}
 _CLAIM = (
     {"sleeping": [0, 100_000, 1_000_000], "backlog": 100_000, "claims": 300},
     {"sleeping": [0, 10_000, 50_000], "backlog": 10_000, "claims": 40},
@@ -210,6 +220,11 @@ def measurements(*, quick: bool) -> list[Measurement]:
             for store in STORES
             for system, sizes in systems.items()
         ]
+    # No database takes part; ours makes its history in one.
+    found += [
+        Measurement("replayer", "replayer", system, SQLITE, sizes[which])
+        for system, sizes in _REPLAYER.items()
+    ]
     for store in STORES:
         found.append(Measurement("replay", "replay", "durable", store, _REPLAY[which]))
         found.append(Measurement("claim", "claim", "durable", store, _CLAIM[which]))

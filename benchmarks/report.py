@@ -10,6 +10,8 @@ from benchmarks.plan import POSTGRES, SQLITE
 from benchmarks.targets import TARGETS
 
 _DASH = "-"
+_REPLAYER = "replayer."
+"""How the figures begin that have a table of their own: no store takes part in them."""
 
 
 def number(value: float | None) -> str:
@@ -49,6 +51,8 @@ def figures(book: Book) -> str:
     for key, figure in book.figures.items():
         mine, theirs = book.get(key, POSTGRES), book.get(key, POSTGRES, "dbos")
         lite, their_lite = book.get(key, SQLITE), book.get(key, SQLITE, "dbos")
+        if key.startswith(_REPLAYER):
+            continue
         if not figure.label or (mine, lite, theirs, their_lite) == (None,) * 4:
             continue
         row = [figure.label, figure.unit, number(mine), number(theirs), _ratio(mine, theirs)]
@@ -56,6 +60,18 @@ def figures(book: Book) -> str:
             [*row, number(lite), number(their_lite), _ratio(lite, their_lite), _ratio(lite, mine)]
         )
     return table(head, rows)
+
+
+def replays(book: Book) -> str:
+    """What replaying costs by the API for tests of each system."""
+    rows: list[list[str]] = []
+    for key, figure in book.figures.items():
+        if key.startswith(_REPLAYER):
+            mine, theirs = book.get(key, SQLITE), book.get(key, SQLITE, "temporal")
+            rows.append(
+                [figure.label, figure.unit, number(mine), number(theirs), _ratio(mine, theirs)]
+            )
+    return table(("replay", "unit", "durable", "Temporal", "ratio"), rows)
 
 
 def limits(book: Book) -> str:

@@ -40,9 +40,9 @@ class Failed(Exception):
 class Runner:
     """The measurements of one run of the benchmark."""
 
-    def __init__(self, databases: Databases, dbos_python: Path | None) -> None:
+    def __init__(self, databases: Databases, others_python: Path | None) -> None:
         self._databases = databases
-        self._pythons = {"dbos": dbos_python}
+        self._pythons = {"dbos": others_python, "temporal": others_python}
         self._dbos_options: dict[str, dict[str, Any]] = {}
         self.records: list[dict[str, Any]] = []
 
@@ -81,7 +81,7 @@ class Runner:
 
     def _child(self, python: Path | None, measurement: plan.Measurement) -> dict[str, Any]:
         if python is None:
-            raise Failed("no environment for DBOS: see benchmarks/README.md")
+            raise Failed("no environment for DBOS and Temporal: see benchmarks/README.md")
         options = measurement.options
         if measurement.system == "dbos" and not options:
             options = self._dbos_options.get(measurement.store, {})

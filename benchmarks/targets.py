@@ -44,6 +44,10 @@ def _over_postgres(key: str, sense: Literal[">=", "<="], bound: float) -> Target
     return Target("SQLite / PostgreSQL", Place(key, LITE), sense, bound, Place(key))
 
 
+def _over_temporal(key: str, sense: Literal[">=", "<="], bound: float) -> Target:
+    return Target("times Temporal", Place(key, LITE), sense, bound, Place(key, LITE, "temporal"))
+
+
 def _flat(key: str) -> Target:
     return Target("most / fewest", Place(f"{key}.most"), "<=", 1.5, Place(f"{key}.fewest"))
 
@@ -76,6 +80,8 @@ TARGETS: tuple[Target, ...] = (
     Target("most asleep / none asleep", Place("claim.most"), "<=", 1.5, Place("claim.none")),
     Target("with a backlog / without", Place("claim.backlog"), "<=", 3, Place("claim.none")),
     Target("steps/s", Place("replay.total"), ">=", 100_000),
+    _over_temporal("replayer.1000.bytes", ">=", 80),
+    _over_temporal("replayer.2000.bytes", ">=", 80),
     _over_dbos("times DBOS on SQLite", "throughput10.256", ">=", 40, LITE),
     _over_postgres("throughput10.256", ">=", 0.5),
     _over_postgres("throughput1.256", ">=", 0.5),
