@@ -17,6 +17,9 @@ from typing import Any, Protocol, Self
 SECOND = 1_000_000
 """Microseconds in a second."""
 
+NEVER = 253_402_300_799_000_000
+"""The end of the year 9999: nothing is due later."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -24,6 +27,11 @@ _MICROSECOND = timedelta(microseconds=1)
 def to_datetime(micros: int) -> datetime:
     """The aware UTC datetime of a point in time."""
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def after(now: int, seconds: float) -> int:
+    """The point in time that is so many seconds later; `NEVER` at most."""
+    return NEVER if seconds > NEVER / SECOND else min(now + round(seconds * SECOND), NEVER)
 
 
 def to_micros(when: datetime) -> int:

@@ -162,7 +162,14 @@ class PayloadTooLarge(PayloadError):
 
 
 class NondeterminismError(DurableError):
-    """The code no longer asks for what its history says it asked for. The run is blocked, not failed."""
+    """The code no longer asks for what its history says it asked for. The run is blocked, not failed.
+
+    `command` is the number of the call at which both part, where there is one.
+    """
+
+    def __init__(self, message: str, *, command: int | None = None) -> None:
+        super().__init__(message)
+        self.command = command
 
 
 class NotAllowedInWorkflow(DurableError, RuntimeError):

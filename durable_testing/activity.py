@@ -32,8 +32,9 @@ class Activity:
         try:
             yield
         finally:
-            self._at_work.pop(who, None)
-            self.end()
+            tasks_that_wait = self._at_work.pop(who, 0)
+            if not tasks_that_wait:  # else the first of them has ended it
+                self.end()
 
     def knows(self, who: object) -> bool:
         """Whether `who` is under way."""
@@ -63,9 +64,10 @@ class Activity:
         try:
             yield
         finally:
-            self._at_work[who] -= 1
-            if not self._at_work[who]:
-                self.begin()
+            if who in self._at_work:
+                self._at_work[who] -= 1
+                if not self._at_work[who]:
+                    self.begin()
 
     @property
     def any(self) -> bool:

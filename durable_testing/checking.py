@@ -15,7 +15,7 @@ from durable.client import Client
 from durable.model.history import ContinuedAsNew, RunRetried
 from durable.model.history_file import HistoryFile
 from durable.model.runnable import Runnable, Workflow
-from durable_testing.replaying import Report, replay
+from durable_testing.replaying import Parting, part
 
 if TYPE_CHECKING:
     from durable.model.rows import ShapeRow
@@ -103,19 +103,19 @@ async def _check_shape(
     ids = list(shape.run_ids)
     # Spread over all of them: neighbours may be alike.
     some = ids[:: max(1, len(ids) // REPLAYED)][:REPLAYED]
-    reports = {run_id: await _replayed(client, workflow, run_id) for run_id in some}
-    if len({report.ok for report in reports.values()}) > 1:
-        reports = {run_id: await _replayed(client, workflow, run_id) for run_id in ids}
-        ids = [run_id for run_id, report in reports.items() if not report.ok]
-    checked.replayed += len(reports)
-    first = next((report for report in reports.values() if not report.ok), None)
+    found = {run_id: await _replayed(client, workflow, run_id) for run_id in some}
+    if len({parting is None for parting in found.values()}) > 1:
+        found = {run_id: await _replayed(client, workflow, run_id) for run_id in ids}
+        ids = [run_id for run_id, parting in found.items() if parting is not None]
+    checked.replayed += len(found)
+    first = next((parting for parting in found.values() if parting is not None), None)
     if first is not None:
-        checked.broken.append(Broken(ids, shape.is_open, first.explanation))
+        checked.broken.append(Broken(ids, shape.is_open, first.explain()))
 
 
-async def _replayed(client: Client, workflow: Workflow[Any, Any], run_id: str) -> Report:
+async def _replayed(client: Client, workflow: Workflow[Any, Any], run_id: str) -> Parting | None:
     rows = await _newest_generation(client, run_id)
-    return replay(workflow, HistoryFile(workflow.name, run_id, rows))
+    return part(workflow, HistoryFile(workflow.name, run_id, rows))
 
 
 async def _newest_generation(client: Client, run_id: str) -> Sequence[EventRow]:

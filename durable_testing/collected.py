@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from durable.errors import DurableError
-from durable.model import history
-from durable.model.history_file import HistoryFile
-from durable.model.runnable import Workflow
-from durable.model.wire import decode_event
-from durable_testing.replaying import read_history, replay
+from durable_testing.replaying import read_history, replay, workflow_of
 
 
 class RecordedRun(pytest.File):
@@ -47,34 +42,3 @@ class Replay(pytest.Item):
 
 class PartedError(DurableError):
     """Code and history part."""
-
-
-def workflow_of(file: HistoryFile, modules: Sequence[str]) -> Workflow[Any, Any]:
-    """The workflow of a history: `module:name` stands in the file, or its module in the configuration.
-
-    `DurableError` where it is in neither.
-    """
-    named, _, attribute = file.workflow.rpartition(":")
-    if named:
-        found = getattr(import_module(named), attribute, None)
-        if isinstance(found, Workflow):
-            return found  # pyright: ignore[reportUnknownVariableType]
-        message = f"the history of run {file.run_id} is of {file.workflow}, which is no workflow"
-        raise DurableError(message)
-    started = decode_event(file.rows[0])
-    version = started.version if isinstance(started, history.RunStarted) else 1
-    known = [each for module in modules for each in _workflows(module) if each.name == attribute]
-    for workflow in known:
-        if not workflow.pinned or workflow.version == version:
-            return workflow
-    message = (
-        f"the history of run {file.run_id} is of workflow {attribute}, which is not in {list(modules)}: "
-        "name its module in durable_workflows of pytest's configuration"
-    )
-    raise DurableError(message)
-
-
-def _workflows(module: str) -> Iterator[Workflow[Any, Any]]:
-    for found in vars(import_module(module)).values():
-        if isinstance(found, Workflow):
-            yield found

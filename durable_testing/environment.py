@@ -50,8 +50,9 @@ class Environment:
 
     `workflows` are served on every queue that they name; `steps` and `resources` as for a `Worker`.
     `strict` makes errors of what production lets pass: a value that differs from what its receiver gets, an
-    argument that a step changes, a task that a run leaves pending when it returns. The first of these holds for
-    every value that this process stores while the environment is open.
+    argument that a step changes, a task that a run leaves pending when it returns, workflow code that reads the
+    clock or calls what else no replay can repeat. The first of these holds for every value that this process
+    stores while the environment is open.
     `start_at` (aware) is where time begins, by default 2026-01-01 UTC. `url` is an empty database,
     `sqlite://` (in memory) or `postgresql://...`. `seed` decides whatever is left to chance: the jitter
     of retries and the ids of runs that are given none; 0 is that of `pytest --durable-seed`.
@@ -220,7 +221,8 @@ class Environment:
     async def advance(self, duration: Duration, /) -> None:
         """Let time pass (seconds or a timedelta), with everything happening at its own time.
 
-        Inside of a step, or of what stands in for one, it takes that long.
+        Inside of a step, or of what stands in for one, it takes that long; what else the step does meanwhile
+        is not waited for.
         """
         await self._keeper.pass_time(seconds_of(duration, "advance"))
 
@@ -245,7 +247,7 @@ class Environment:
     async def _crash(self) -> None:
         dead = self._processes[-1]
         worker = dead.worker_id
-        await dead.die()
+        await dead.die(self._house.activity.going_on())
         await self._start_worker()
         await self._worker.take_over(worker)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,16 +34,21 @@ class Process:
             return 0
         return self.worker.worker_id
 
-    async def die(self) -> None:
-        """Drop every task and say nothing to the database; the lease is left to expire."""
+    async def die(self, closing: AbstractContextManager[None] | None = None) -> None:
+        """Drop every task and say nothing to the database; the lease is left to expire.
+
+        Inside of `closing` its connections are let go, which may take a while of the machine's own time.
+        """
         self.dead = True
-        tasks = [*self._client_tasks()]
+        tasks, attempts = [*self._client_tasks()], list[asyncio.Task[Any]]()
         if self.worker is not None:
+            attempts = self._attempts(self.worker)
             tasks += self._worker_tasks(self.worker)
-        tasks = [task for task in tasks if task is not asyncio.current_task()]
-        for task in tasks:
+        for task in [*tasks, *attempts]:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        with closing or nullcontext():
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*attempts, return_exceptions=True)
         if self.client.is_open:
             self.client._results.close()
             self.client._replies.close()
@@ -54,6 +60,11 @@ class Process:
             polls = (client._results.poll, client._replies.poll)
             yield from filter(None, (*(each.pump for each in batches), *polls))
 
+    def _attempts(self, worker: Worker) -> list[asyncio.Task[Any]]:
+        runners = getattr(worker, "_runners", {}).values()  # it may not have come so far
+        tasks = [attempt.task for runner in runners for attempt in runner._running.values()]
+        return [task for task in tasks if task is not None and task is not asyncio.current_task()]
+
     def _worker_tasks(self, worker: Worker) -> list[asyncio.Task[Any]]:
         worker._state = "stopped"
         if not hasattr(worker, "_watchdog"):  # it has not come so far
@@ -64,7 +75,6 @@ class Process:
         tasks = [*worker._tasks, *worker._journal._alone]
         for runner in worker._runners.values():
             runner.refuse()
-            tasks += [attempt.task for attempt in runner._running.values() if attempt.task]
             runner.close()
         worker._roster.forget_all()
         if hasattr(worker, "_alarm"):

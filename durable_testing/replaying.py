@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 from durable.engine.instance import Instance
 from durable.errors import DurableError, NondeterminismError
 from durable.model import history
-from durable.model.commands import CancelRun, CompleteRun, ContinueRun, Ending, FailRun
+from durable.model.commands import ENDINGS, CancelRun, CompleteRun, ContinueRun, Ending, FailRun
 from durable.model.failure import decode_failure
 from durable.model.history import NAMES
 from durable.model.history_file import HistoryFile, load_history
@@ -22,6 +24,7 @@ from durable.model.payload import ANY
 from durable.model.records import HistoryEvent
 from durable.model.runnable import Runnable, Workflow
 from durable.model.wire import EventRow, decode_event
+from durable.worker.explaining import explained
 
 History: TypeAlias = "Sequence[HistoryEvent] | HistoryFile | str | Path"
 """What `client.history` gives (all of it), the text of a history file, or where the file is."""
@@ -56,13 +59,35 @@ def replay(workflow: Runnable[Any, Any], history: History, /) -> Report:
     if not isinstance(workflow, Workflow):
         message = f"{workflow.name} has no code that is replayed: only workflows have"
         raise DurableError(message)
-    workflow.resolve()
-    try:
-        for rows, follows in _generations(file.rows):
-            _replay_one(workflow, file.run_id, rows, follows)
-    except NondeterminismError as error:
-        return Report(ok=False, explanation=str(error))
+    parting = part(workflow, file)
+    if parting is not None:
+        return Report(ok=False, explanation=parting.explain())
     return Report(ok=True, explanation=f"run {file.run_id}: {len(file.rows)} events replayed alike")
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Code and history go different ways."""
+
+    workflow: Workflow[Any, Any]
+    run_id: str
+    rows: Sequence[EventRow]
+    error: NondeterminismError
+
+    def explain(self) -> str:
+        """Say where, and what is likely to have happened: the generation is replayed once more for that."""
+        return str(explained(self.error, self.workflow, self.run_id, self.rows))
+
+
+def part(workflow: Workflow[Any, Any], file: HistoryFile) -> Parting | None:
+    """Where the code of `workflow` leaves the way of a history; None: nowhere."""
+    workflow.resolve()
+    for rows, follows in _generations(file.rows):
+        try:
+            _replay_one(workflow, file.run_id, rows, follows)
+        except NondeterminismError as error:
+            return Parting(workflow, file.run_id, rows, error)
+    return None
 
 
 def assert_replays(workflow: Runnable[Any, Any], history: History, /) -> None:
@@ -90,6 +115,48 @@ def read_history(history: History) -> HistoryFile:
     return HistoryFile(rows[0].name or "", "replayed", rows)
 
 
+def workflow_of(file: HistoryFile, modules: Sequence[str]) -> Workflow[Any, Any]:
+    """The workflow of a history: `module:name` stands in the file, or its module in the configuration.
+
+    `DurableError` where it is in neither, or its module cannot be imported.
+    """
+    named, _, attribute = file.workflow.rpartition(":")
+    if named:
+        found = getattr(_imported(named), attribute, None)
+        if isinstance(found, Workflow):
+            return found  # pyright: ignore[reportUnknownVariableType]
+        message = f"the history of run {file.run_id} is of {file.workflow}, which is no workflow"
+        raise DurableError(message)
+    started = decode_event(file.rows[0])
+    version = started.version if isinstance(started, history.RunStarted) else 1
+    known = [each for module in modules for each in _workflows(module) if each.name == attribute]
+    for workflow in known:
+        if not workflow.pinned or workflow.version == version:
+            return workflow
+    message = (
+        f"the history of run {file.run_id} is of workflow {attribute}, which is not in {list(modules)}: "
+        "name its module in durable_workflows of pytest's configuration"
+    )
+    raise DurableError(message)
+
+
+def _workflows(module: str) -> Iterator[Workflow[Any, Any]]:
+    for found in vars(_imported(module)).values():
+        if isinstance(found, Workflow):
+            yield found
+
+
+def _imported(module: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except Exception as error:
+        message = (
+            f"the workflows of module {module} are wanted for the replay of histories, but it cannot be imported "
+            f"({type(error).__name__}: {error}): its folder must be on the path, see `pythonpath` in pytest's configuration"
+        )
+        raise DurableError(message) from error
+
+
 def _generations(
     rows: Sequence[EventRow],
 ) -> Iterator[tuple[Sequence[EventRow], EventRow | None]]:
@@ -109,8 +176,7 @@ def _replay_one(
     workflow: Workflow[Any, Any], run_id: str, rows: Sequence[EventRow], follows: EventRow | None
 ) -> None:
     instance = Instance(workflow, run_id)
-    instance.patches = frozenset(row.name or "" for row in rows if row.type == history.Patched.code)
-    instance.live = False
+    instance.expect(rows)
     try:
         ending = instance.replay(lambda: _apply(instance, rows, is_open=follows is None))
         if follows is not None:
@@ -127,7 +193,7 @@ def _apply(instance: Instance, rows: Iterable[EventRow], *, is_open: bool) -> En
         if is_open and row is rows[-1]:
             instance.live = True
         for command in instance.apply(decode_event(row)):
-            if isinstance(command, Ending):
+            if isinstance(command, ENDINGS):
                 ending = command
     return ending
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from durable.clock import to_datetime
-from durable.errors import DurableError, NondeterminismError
+from durable.errors import DurableError, NondeterminismError, NotAllowedInWorkflow
 from durable.model.lifecycle import OPEN
 from durable.model.rows import SEPARATOR, RunFilter, RunRow
 from durable_testing.timing import MAX_JUMPS, STEP_SECONDS, Waiter
@@ -100,6 +100,7 @@ class Troubles:
 def _blocked(row: RunRow) -> Exception:
     reason = row.waiting_for or "no reason is known"
     kind, _, message = reason.partition(": ")
-    if kind == NondeterminismError.__name__:
-        return NondeterminismError(message)
+    for known in (NondeterminismError, NotAllowedInWorkflow):
+        if kind == known.__name__:
+            return known(message)
     return DurableError(f"run {row.id} is blocked: {reason}")

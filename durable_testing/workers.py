@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from durable.client import Client
     from durable.clock import Clock
     from durable.model.runnable import Workflow
+    from durable.worker.guard import GuardMode
     from durable.worker.roster import Roster
     from durable.worker.step_context import StepContext
     from durable_testing.activity import Activity
@@ -123,7 +124,8 @@ class TestWorker(Worker):
     __test__ = False
 
     def __init__(self, client: Client, house: House, **options: Any) -> None:
-        super().__init__(client, lease=LEASE_SECONDS, grace=0, **options)
+        guard: GuardMode = "raise" if house.strict else "warn"
+        super().__init__(client, lease=LEASE_SECONDS, grace=0, guard=guard, **options)
         self._house = house
 
     def _runner(self, roster: Roster, slots: int) -> StepRunner:

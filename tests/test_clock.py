@@ -127,6 +127,15 @@ async def test_the_system_s_clock() -> None:
     assert rung.is_set()
 
 
+def test_seconds_do_not_jump_with_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SystemClock()
+    before = clock.monotonic()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    assert clock.now() == 0
+    assert clock.monotonic() >= before
+
+
 async def test_a_limit_goes_by_its_clock() -> None:
     clock = VirtualClock()
     limit = TimeLimit(clock, 5)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
@@ -20,6 +20,7 @@ from durable.cli.shell import Shell, command
 if TYPE_CHECKING:
     from durable import Runnable, Step, Worker
 
+GuardMode: TypeAlias = Literal["off", "warn", "raise"]
 DEFAULT_SLOTS = 100
 """Steps that run at once on a queue given without a number."""
 
@@ -42,8 +43,19 @@ class Found:
     help="A queue to serve; may be repeated.",
 )
 @click.option("--name", help="The worker's name in lists and histories; the host's if not given.")
+@click.option(
+    "--guard",
+    type=click.Choice(["off", "warn", "raise"]),
+    default="warn",
+    show_default=True,
+    help="What becomes of workflow code that reads the clock, draws a random number, opens a file, ...",
+)
 def worker(
-    shell: Shell, targets: tuple[str, ...], queues: tuple[str, ...], name: str | None
+    shell: Shell,
+    targets: tuple[str, ...],
+    queues: tuple[str, ...],
+    name: str | None,
+    guard: GuardMode,
 ) -> None:
     """Serve every workflow, job, flow and step in the modules, or the Worker object MODULE:NAME.
 
@@ -55,7 +67,7 @@ def worker(
     )
     sys.path.insert(0, str(Path.cwd()))
     named = [target for target in targets if ":" in target]
-    if named and (len(targets) > 1 or queues or name):
+    if named and (len(targets) > 1 or queues or name or guard != "warn"):
         raise click.UsageError(f"{named[0]} is a worker of its own: give nothing else with it")
     if named:
         own = load_worker(named[0])
@@ -67,15 +79,22 @@ def worker(
         raise click.UsageError(
             f"nothing to serve (no workflow, job or flow) in {', '.join(targets)}"
         )
-    asyncio.run(_serve(shell, found, parse_queues(queues), name))
+    asyncio.run(_serve(shell, found, parse_queues(queues), name, guard))
 
 
-async def _serve(shell: Shell, found: Found, queues: Mapping[str, int], name: str | None) -> None:
+async def _serve(
+    shell: Shell, found: Found, queues: Mapping[str, int], name: str | None, guard: GuardMode
+) -> None:
     from durable import Worker
 
     async with shell.client() as client:
         worker = Worker(
-            client, workflows=found.workflows, steps=found.steps, queues=queues, name=name
+            client,
+            workflows=found.workflows,
+            steps=found.steps,
+            queues=queues,
+            name=name,
+            guard=guard,
         )
         shell.say(
             Styled("serving ", "dim"),

@@ -32,8 +32,16 @@ class LocalWorker(Protocol):
         """The worker id under which a new run of this lane may be started here at once."""
         ...
 
+    def expect(self, run_id: str) -> None:
+        """A run is about to be started that the worker is to own; `started` follows, or nothing."""
+        ...
+
     def started(self, key: int, run: NewRun) -> None:
-        """A run was started that the worker owns."""
+        """A run that was expected was started, and the worker owns it."""
+        ...
+
+    def expect_no_more(self, run_id: str) -> None:
+        """Whatever became of that start: no `started` follows."""
         ...
 
     def holds(self, run_id: str) -> bool:
@@ -65,9 +73,7 @@ class ClientBase:
 
     def _check_open(self) -> None:
         if in_workflow():
-            message = (
-                "a client in workflow code cannot be replayed: use the verbs of ctx, or a step"
-            )
+            message = "a client in workflow code cannot be replayed: use ctx.start, ctx.call or ctx.send_event, or a step"
             raise NotAllowedInWorkflow(message)
         if not self._open:
             message = "the client is not open: use `async with client:` or `await client.open()`"

@@ -30,6 +30,7 @@ from durable.errors import (
     PayloadError,
     RunAlreadyExists,
 )
+from durable.model import checks
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import RunStarted, RunTerminated
 from durable.model.history_file import HistoryFile, dump_history
@@ -211,11 +212,7 @@ class Client(Controlling, Requesting):
             limit=limit,
             seed=secrets.token_hex(4) if on_conflict == "restart" else "",
         )
-        if on_conflict == "restart":
-            answer = await self._restart(run)
-        else:
-            answer = await self._starter.start(run)
-        self._settle(run, answer, on_conflict)
+        answer = await self._start(run, on_conflict)
         runnable = None if isinstance(workflow, str) else workflow
         return Handle(self, run_id, runnable, created=answer.created)
 
@@ -324,6 +321,20 @@ class Client(Controlling, Requesting):
             if owner is not None:
                 return owner
         return None
+
+    async def _start(self, run: NewRun, on_conflict: OnConflict) -> Started:
+        """Start it; a worker here that owns it may find it before the answer is here, and drives it only once."""
+        owners = tuple(self._workers) if run.eager_owner is not None else ()
+        for worker in owners:
+            worker.expect(run.id)
+        try:
+            restart = on_conflict == "restart"
+            answer = await (self._restart(run) if restart else self._starter.start(run))
+            self._settle(run, answer, on_conflict)
+        finally:
+            for worker in owners:
+                worker.expect_no_more(run.id)
+        return answer
 
     def _settle(self, run: NewRun, answer: Started, on_conflict: OnConflict) -> None:
         """Hand a run that was started eagerly to its worker; say what is wrong with an existing one."""
@@ -545,9 +556,7 @@ class Client(Controlling, Requesting):
 
 def _checked_input(workflow: Runnable[Any, Any], value: Any) -> bytes:
     where = f"input of workflow {workflow.name}"
-    if workflow.unsupported:
-        message = f"workflow {workflow.name}: {workflow.unsupported} cannot be used yet"
-        raise NotImplementedError(message)
+    checks.usable("workflow", workflow)
     try:
         return workflow.input.encode(value, where)
     except PayloadError as error:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from durable.engine.calls import Call
-from durable.engine.operations import OperationFuture
+from durable.engine.operations import OperationFuture, operation_future
 from durable.engine.waits import NO_DEFAULT, checked_timeout
 from durable.errors import ChildCancelled, ChildFailed, Failure, RunAlreadyExists, WaitTimeout
 from durable.model import history
@@ -108,7 +108,7 @@ class ChildOperation:
 
     def begun(self) -> OperationFuture:
         """A future of its handle, done once its start is in the history; as with `called`."""
-        future = self.started = OperationFuture(loop=self._children.loop)
+        future = self.started = operation_future(OperationFuture, self._children.loop)
         future.operation = self
         return future
 
@@ -122,7 +122,7 @@ class ChildOperation:
 
     def wait(self) -> OperationFuture:
         """A future of its result."""
-        future = OperationFuture(loop=self._children.loop)
+        future = operation_future(OperationFuture, self._children.loop)
         if self.ended is None:
             self.waiting[future] = None
         else:

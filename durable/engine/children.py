@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Protocol
 
-from durable.clock import SECOND
 from durable.engine.calls import Call
 from durable.engine.child import ChildEvent, ChildHandle, ChildOperation
 from durable.engine.operations import Operation
-from durable.engine.waits import NO_DEFAULT
+from durable.engine.waits import NO_DEFAULT, due_at
 from durable.errors import InvalidInput, PayloadError
+from durable.model import checks
 from durable.model.commands import CancelChild, OnConflict, Site, StartChild
 from durable.model.history import RunStarted
 from durable.model.ids import MAX_ID
@@ -98,13 +98,13 @@ class Children:
             lane.queue,
             parent_id=host.run_id,
             root_id=parent.root_id or host.run_id,
-            deadline=_after(host.now, timeout),
+            deadline=due_at(host.now, timeout),
             tags=tags,
             parent_cmd=cmd,
             seed=made if conflict == "restart" else "",
         )
         mark = fingerprint(payload)
-        due = _after(host.now, seconds)
+        due = due_at(host.now, seconds)
         command = StartChild(cmd, child_id, lane, started, conflict, abandoned, mark, site, due)
         operation = ChildOperation(self, command, result, default)
         host.open(operation)
@@ -149,16 +149,6 @@ class Children:
             self._unreported[child.cmd] = child.child_id, child.abandoned
 
 
-_NEVER = 253_402_300_799_000_000
-"""The end of the year 9999."""
-
-
-def _after(now: int, seconds: float | None) -> int | None:
-    if seconds is None:
-        return None
-    return _NEVER if seconds > _NEVER / SECOND else min(now + round(seconds * SECOND), _NEVER)
-
-
 def _described(
     child: Runnable[Any, Any] | str, input: Any, queue: str | None
 ) -> tuple[Lane, int, bytes, Shape, dict[str, str] | None, float | None]:
@@ -166,9 +156,7 @@ def _described(
     if isinstance(child, str):
         payload = _encoded(ANY, input, child)
         return Lane(queue or "default", child), 1, payload, ANY, None, None
-    if child.unsupported:
-        message = f"workflow {child.name}: {child.unsupported} cannot be used yet"
-        raise NotImplementedError(message)
+    checks.usable("workflow", child)
     payload = _encoded(child.input, input, child.name)
     tags = dict(child.tags) if child.tags else None
     return child.lane(queue), child.version, payload, child.result, tags, child.timeout

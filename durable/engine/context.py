@@ -18,10 +18,11 @@ from durable.engine.input_verbs import InputVerbs
 from durable.engine.scope_verbs import ScopeVerbs
 from durable.engine.time_verbs import TimeVerbs
 from durable.errors import NotAllowedInWorkflow
+from durable.model import checks
 from durable.model.commands import RunStep, WriteLog
 from durable.model.payload import fingerprint
 from durable.model.records import RunInfo
-from durable.model.scope import ACTIVATION
+from durable.model.scope import ACTIVATION, in_workflow
 from durable.model.steps import Step, as_step
 
 if TYPE_CHECKING:
@@ -85,9 +86,7 @@ class Context(TimeVerbs, EventVerbs, InputVerbs, ChildVerbs, GroupVerbs, ScopeVe
         self, call: Call, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Awaitable[Any]:
         step = as_step(fn)
-        if step.unsupported:
-            message = f"step {step.name}: {step.unsupported} cannot be used yet"
-            raise NotImplementedError(message)
+        checks.usable("step", step)
         encoded, plain = step.arguments.written(args, kwargs, f"step {step.name}")
         command = RunStep(
             0,
@@ -160,6 +159,14 @@ class Context(TimeVerbs, EventVerbs, InputVerbs, ChildVerbs, GroupVerbs, ScopeVe
         if self._log is None:
             self._log = WorkflowLog(self._instance)
         return self._log
+
+
+def is_replaying() -> bool:
+    """Whether workflow code runs here that has run before, and only catches up with its history."""
+    context = ACTIVATION.get()
+    if not isinstance(context, Context) or not in_workflow():
+        return False
+    return context._instance.replaying  # noqa: SLF001  not for users
 
 
 def current_context() -> Context:

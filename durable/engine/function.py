@@ -8,7 +8,7 @@ import contextvars
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from durable.clock import SECOND
+from durable.clock import SECOND, after
 from durable.engine.main_task import MainTask, ProtectedTask
 from durable.engine.saga import Unwound
 from durable.engine.sites import where
@@ -340,7 +340,7 @@ class Function:
         delay = policy.decide_alike(error, self.attempt, elapsed, seed)
         if delay is None:
             return None
-        due = instance.now + round(delay * SECOND)
+        due = after(instance.now, delay)
         return ContinueRun(
             self.payload, instance.issued, self._carried(), failure, self.attempt + 1, due
         )

@@ -25,6 +25,7 @@ class Host(Protocol):
     now: int
     base: int
     length: int
+    replaying: bool
     calls: dict[Call, None]
     started: RunStarted | None
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from durable.clock import SECOND, after
 from durable.engine.calls import Call
 from durable.engine.child import ChildOperation
 from durable.engine.children import Children
@@ -19,6 +20,7 @@ from durable.engine.operations import (
     StateOperation,
     StepOperation,
     TimerOperation,
+    operation_future,
 )
 from durable.engine.replay import check
 from durable.engine.saga import Sagas, Scope
@@ -40,9 +42,9 @@ from durable.model.commands import (
 
 if TYPE_CHECKING:
     from durable.model.runnable import Workflow
+    from durable.model.wire import EventRow
 
 T = TypeVar("T")
-_MICROSECONDS = 1_000_000
 _WARNING = 30  # logging.WARNING; the engine does not log, it asks for it
 
 
@@ -70,6 +72,8 @@ class Instance:
         """What a replay met that does not stop the run but should be told."""
         self.live = True
         """False while events are replayed after which history goes on."""
+        self.replaying = False
+        """The code has been here before: what it tells the outside world has been told."""
         self.patches: frozenset[str] = frozenset()
         """Patches that the history to be replayed has taken."""
         self.calls: dict[Call, None] = {}
@@ -133,14 +137,21 @@ class Instance:
         commands: list[Command] = []
         self._commands = commands
         self.length += 1
-        self.now = max(self.now, event.at)
-        if self.started is not None:
-            self._loop.set_time((self.now - self.started.at) / _MICROSECONDS)
+        if event.at > self.now:
+            self.now = event.at
+            if self.started is not None:
+                self._loop.set_time((event.at - self.started.at) / SECOND)
         handle = _HANDLERS.get(type(event))
         if handle is not None:
             handle(self, event)
             self._loop.run_until_idle()
         return commands
+
+    def expect(self, rows: Sequence[EventRow]) -> None:
+        """These events are about to be applied, of which all but a first one alone were applied before."""
+        self.patches = frozenset(row.name or "" for row in rows if row.type == history.Patched.code)
+        self.live = False
+        self.replaying = rows[-1].seq > 1
 
     def replay(self, act: Callable[[], T]) -> T:
         """Call `act`, which applies many events: the loop is entered once for all of them.
@@ -176,7 +187,7 @@ class Instance:
         carried = unpack_carried(event.carried)
         self.started = carried.started
         self.base = self.issued = event.base
-        self._loop.set_time((self.now - carried.started.at) / _MICROSECONDS)
+        self._loop.set_time((self.now - carried.started.at) / SECOND)
         self.followers = list(carried.followers)
         if carried.children:
             self.children.take_over(carried.children)
@@ -188,13 +199,16 @@ class Instance:
             self.function.begin()
             return
         self.function.attempt = event.attempt
-        self.function.begin_at((event.due - carried.started.at) / _MICROSECONDS)
+        self.function.begin_at((event.due - carried.started.at) / SECOND)
 
     def _on_step_completed(
         self, event: history.StepCompleted | history.CompensationCompleted
     ) -> None:
-        operation = self._end(event)
-        assert isinstance(operation, StepOperation)
+        operation = self._open.get(event.cmd)
+        if type(operation) is not StepOperation or not operation.fits(event):
+            operation = self._match(event)  # which says what is wrong, or lets it pass
+            assert isinstance(operation, StepOperation)
+        del self._open[event.cmd]
         operation.complete(event)
 
     def _on_step_failed(self, event: history.StepFailed | history.CompensationFailed) -> None:
@@ -307,7 +321,7 @@ class Instance:
         self.issued += 1
         command.cmd = self.issued
         command.first_at = self.now
-        future = OperationFuture(loop=self._loop)
+        future = operation_future(OperationFuture, self._loop)
         if not self.discarded and not self._over:
             operation = self._open[command.cmd] = StepOperation(self, command, future, scope)
             self._commands.append(command)
@@ -340,7 +354,7 @@ class Instance:
         """Ask for a timer; `timer.cmd` is filled in here."""
         if self.discarded or self._over or self.started is None:
             return
-        due = min(self.started.at + _micros(timer.when()), _NEVER)
+        due = after(self.started.at, timer.when())
         self.issued += 1
         timer.cmd = self.issued
         site = user_site(2, _BORDER) or Site(self.workflow.fn.__code__, 0)
@@ -400,12 +414,6 @@ _HANDLERS: dict[type[history.Event], Callable[[Instance, Any], None]] = {
 
 
 _BORDER = Instance.apply.__code__
-_NEVER = 253_402_300_799_000_000
-"""The end of the year 9999: the latest that any timer is due."""
-
-
-def _micros(seconds: float) -> int:
-    return _NEVER if seconds > _NEVER / _MICROSECONDS else round(seconds * _MICROSECONDS)
 
 
 _TIMER_NAMES = {

@@ -13,6 +13,7 @@ import contextvars
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
+from itertools import count
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ from durable.engine.numbered import (
     in_their_order,
     number_gathering,
 )
+from durable.engine.wait_for import wait_in_line
 
 T = TypeVar("T")
 AnyTask = TypeVar("AnyTask", bound=WorkflowTask[Any])
@@ -108,7 +110,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._ready: deque[Ready] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._time = 0.0
-        self._numbers = 0
+        self.next_number: Callable[[], int] = count(1).__next__
         self._closed = False
         self._entered = False
         self._in_order: tuple[FrameType, dict[int, asyncio.Task[Any]]] | None = None
@@ -116,10 +118,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Tasks that are not done, in the order in which they were made."""
         self._failed: list[asyncio.Future[Any]] = []
         self._generators: dict[AsyncGenerator[Any, Any], None] = {}
-
-    def next_number(self) -> int:
-        self._numbers += 1
-        return self._numbers
 
     # -- driving it
 
@@ -280,7 +278,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return timer
 
     def create_future(self) -> WorkflowFuture[Any]:
-        return WorkflowFuture(loop=self)
+        future = WorkflowFuture[Any](loop=self)
+        future.number = self.next_number()
+        return future
 
     def create_task(
         self,
@@ -417,3 +417,5 @@ else:
 
 for _name, _refuse in refusals(known=vars(WorkflowLoop)).items():
     setattr(WorkflowLoop, _name, _refuse)
+
+wait_in_line(WorkflowLoop)

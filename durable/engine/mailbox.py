@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from durable.engine.operations import Operation, OperationFuture
+from durable.engine.operations import Operation, OperationFuture, operation_future
 from durable.engine.waits import (
     NO_DEFAULT,
     Accept,
@@ -91,7 +91,8 @@ class Mailbox:
         A wait that finds at once what it waits for takes a number, and asks for nothing.
         """
         command = start(self._host.next_command())
-        future = WaitFuture(self, loop=self.loop)
+        future = operation_future(WaitFuture, self.loop)
+        future.home = self
         operation = WaitOperation(self, future, command, accept, where=where, default=default)
         self._look_for(operation)
         if future.done():
@@ -113,7 +114,7 @@ class Mailbox:
         """Send an event to run `target`, or publish it under `key`; done when it is there."""
         command = Send(self._host.next_command(), name, payload, target, key, site)
         # Whoever gives up waiting does not call it back: it may be there already.
-        future = OperationFuture(loop=self.loop)
+        future = operation_future(OperationFuture, self.loop)
         self._host.open(SendOperation(command, future))
         self._host.emit(command)
         return future

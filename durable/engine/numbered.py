@@ -25,13 +25,10 @@ class Numbering(Protocol):
 
 
 class WorkflowFuture(asyncio.Future[T]):
-    """A future that hashes by its number."""
+    """A future that hashes by its number, which who makes it has to give it: an `__init__` costs too much."""
 
     __slots__ = ("number",)
-
-    def __init__(self, *, loop: Any) -> None:
-        self.number: int = loop.next_number()
-        super().__init__(loop=loop)
+    number: int
 
     def __hash__(self) -> int:
         return self.number

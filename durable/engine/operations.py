@@ -6,7 +6,7 @@ Whatever else comes is a mismatch between history and code (see `replay`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.engine.loop import LoopTimer, WorkflowLoop
 from durable.engine.numbered import WorkflowFuture
@@ -24,6 +24,7 @@ from durable.model.history import StepFailed as StepFailedEvent
 if TYPE_CHECKING:
     from durable.model.commands import Command
 
+F = TypeVar("F", bound="OperationFuture")
 _STEP_TIMEOUT = f"{StepTimeout.__module__}:{StepTimeout.__qualname__}"
 
 
@@ -68,10 +69,7 @@ class OperationFuture(WorkflowFuture[Any]):
     """The future that a command's awaiter holds; cancelling it abandons the command."""
 
     __slots__ = ("operation",)
-
-    def __init__(self, *, loop: WorkflowLoop) -> None:
-        super().__init__(loop=loop)
-        self.operation: Awaited | None = None
+    operation: Awaited | None
 
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = super().cancel(msg)
@@ -79,6 +77,14 @@ class OperationFuture(WorkflowFuture[Any]):
             operation, self.operation = self.operation, None
             operation.abandon()
         return cancelled
+
+
+def operation_future(kind: type[F], loop: WorkflowLoop) -> F:
+    """A new one, of no operation yet."""
+    future = kind(loop=loop)
+    future.number = loop.next_number()
+    future.operation = None
+    return future
 
 
 class StepOperation:
@@ -113,6 +119,15 @@ class StepOperation:
     @property
     def site(self) -> Site:
         return self.command.site
+
+    def fits(self, event: StepCompleted | CompensationCompleted) -> bool:
+        """Whether an event of its number is what this step asked for, to the last detail."""
+        command = self.command
+        return (
+            event.fingerprint == command.fingerprint
+            and event.name == command.step.name
+            and (command.undoes is None) is (type(event) is StepCompleted)
+        )
 
     def complete(self, event: StepCompleted | CompensationCompleted) -> None:
         """The awaiter gets the decoded form of what was recorded, live and on replay alike."""

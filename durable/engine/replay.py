@@ -1,11 +1,10 @@
-"""Matching what the code asked for with what history says, and explaining where they part."""
+"""Matching what the code asked for with what history says."""
 
 from __future__ import annotations
 
 from durable.engine.child import ChildOperation
 from durable.engine.operations import Operation, StepOperation
 from durable.errors import NondeterminismError
-from durable.model.commands import Site
 from durable.model.history import CommandEvent, Kind
 
 
@@ -20,16 +19,12 @@ def check(
         code = (
             "asks for nothing here"
             if event.cmd > issued
-            else "asked for something that it has dropped or that has ended already"
+            else "has dropped what it asked for, or that has ended already"
         )
-        raise _mismatch(run_id, event, code, "a call was removed, or its order changed")
+        raise _mismatch(run_id, event, code)
     kind = event.kind
     if found.kind != kind or not _same_name(kind, event, found):
-        cause = (
-            "a step was renamed (keep its old name with @step(name=...)), or calls were inserted, "
-            "removed or swapped"
-        )
-        raise _mismatch(run_id, event, _describe(found), cause)
+        raise _mismatch(run_id, event, f"asks for {_describe(found)}")
     recorded = getattr(event, "fingerprint", None)
     if (
         recorded is not None
@@ -55,7 +50,7 @@ def _other_arguments(
     """A step has other arguments than its history: do what it wants to be done about that."""
     code = f"{_describe(found)} with other arguments"
     if mode == "strict":
-        raise _mismatch(run_id, event, code, "an argument changed, or calls were swapped")
+        raise _mismatch(run_id, event, f"asks for {code}")
     if mode == "warn":
         warnings.append(
             f"run {run_id}: at command {event.cmd} the code asks for {code} than its history has; "
@@ -64,18 +59,14 @@ def _other_arguments(
 
 
 def _describe(operation: Operation) -> str:
-    return f"{operation.kind} {operation.name}  {operation.site}"
+    return f"{operation.kind} {operation.name} ({operation.site})"
 
 
-def _mismatch(run_id: str, event: CommandEvent, code: str, cause: str) -> NondeterminismError:
-    site: Site | str = getattr(event, "site", "")
-    history = f"{event.kind} {getattr(event, 'name', '')}".rstrip()
+def _mismatch(run_id: str, event: CommandEvent, code: str) -> NondeterminismError:
+    recorded = f"{event.kind} {getattr(event, 'name', '')}".rstrip()
+    site = getattr(event, "site", "")
     message = (
-        f"run {run_id} cannot go on: the code no longer matches its history at command {event.cmd}\n"
-        f"  history  {history}  {site}".rstrip()
-        + "\n"
-        f"  code     {code}\n"
-        f"  likely   {cause}\n"
-        "The run stays open and is tried again by a worker with other code."
+        f"run {run_id} cannot go on: the code no longer matches its history at command {event.cmd}: "
+        f"history has {recorded}{f' ({site})' if site else ''}, the code {code}"
     )
-    return NondeterminismError(message)
+    return NondeterminismError(message, command=event.cmd)

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.errors import StepFailed
+from durable.model import checks
 from durable.model.commands import RunStep, Site, WriteLog
 from durable.model.payload import fingerprint
 from durable.model.steps import Step, as_step
@@ -205,7 +206,7 @@ class Sagas:
 
     def scope_for(self, step: Step[..., Any]) -> Scope:
         """Where a step with `compensate` is undone; `DefinitionError` when its undo cannot be a step."""
-        _usable(as_step(step.compensate))
+        checks.usable("step", as_step(step.compensate))
         return self.scope()
 
     def compensate(
@@ -216,7 +217,8 @@ class Sagas:
         site: Site,
     ) -> None:
         """Register an undo of its own; its arguments are taken as they are now."""
-        step = _usable(as_step(undo))
+        step = as_step(undo)
+        checks.usable("step", step)
         encoded = step.arguments.encode(args, kwargs, f"step {step.name}")
         self.scope().add(Undo(step.name, step, lambda: encoded, site))
 
@@ -285,13 +287,6 @@ class Sagas:
             if id(known) in causes:
                 total.add(unwound)
         return total
-
-
-def _usable(undo: Step[..., Any]) -> Step[..., Any]:
-    if undo.unsupported:
-        message = f"step {undo.name}: {undo.unsupported} cannot be used yet"
-        raise NotImplementedError(message)
-    return undo
 
 
 def _with_causes(error: BaseException) -> dict[int, BaseException]:

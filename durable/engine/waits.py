@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from durable.clock import SECOND
+from durable.clock import after
 from durable.engine.operations import OperationFuture
 from durable.model import history
 from durable.model.commands import Send, Site, StartWait
@@ -25,8 +25,6 @@ Given: TypeAlias = dict[str, tuple[Arrival, Any]]
 
 NO_DEFAULT: Final[Any] = object()
 """A wait that has none: its time-out is an error."""
-_NEVER: Final = 253_402_300_799_000_000
-"""The end of the year 9999: the latest that any wait is due."""
 
 
 def checked_timeout(timeout: Duration | None, default: Any, verb: str) -> float | None:
@@ -43,9 +41,7 @@ def checked_timeout(timeout: Duration | None, default: Any, verb: str) -> float 
 
 def due_at(now: int, seconds: float | None) -> int | None:
     """When a wait that begins `now` times out."""
-    if seconds is None:
-        return None
-    return _NEVER if seconds > _NEVER / SECOND else min(now + round(seconds * SECOND), _NEVER)
+    return None if seconds is None else after(now, seconds)
 
 
 class Home(Protocol):
@@ -63,18 +59,17 @@ class WaitFuture(OperationFuture):
     it would have seen it gives it back: nothing that came for the run is lost on the way.
     """
 
-    def __init__(self, home: Home, *, loop: WorkflowLoop) -> None:
-        super().__init__(loop=loop)
-        self._home = home
+    home: Home
+    """Set by who makes it."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         if self.done():
-            self._home.take_back(self)
+            self.home.take_back(self)
         return super().cancel(msg)
 
     def result(self) -> Any:
         """Whoever asks has it from here on, whatever he does next: a new generation must not have it too."""
-        self._home.arrived(self)
+        self.home.arrived(self)
         return super().result()
 
 

@@ -1,14 +1,13 @@
-"""`# durable: ignore[DUR101]`: comments by which people say that they know better."""
+"""The comments of a module that ask the linter to ignore a line, and whether they were needed."""
 
 from __future__ import annotations
 
 import io
-import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_DIRECTIVE = re.compile(r"#\s*durable:\s*ignore(?:\[([\w\s,]*)\])?(?![\w\[-])")
+from durable.model.directives import directive_in
 
 
 @dataclass(slots=True)
@@ -44,9 +43,7 @@ def ignores_in(source: str) -> dict[int, Ignore]:
 
 def _read(source: str) -> Iterator[Ignore]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        found = _DIRECTIVE.search(token.string) if token.type == tokenize.COMMENT else None
+        found = directive_in(token.string) if token.type == tokenize.COMMENT else None
         if found is not None:
             line, column = token.start
-            named = found[1]
-            codes = None if named is None else frozenset(re.findall(r"\w+", named))
-            yield Ignore(line, column + found.start(), column + found.end(), codes)
+            yield Ignore(line, column + found.start, column + found.end, found.codes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from durable.errors import DefinitionError
 from durable.model import naming
@@ -19,6 +19,20 @@ from durable.model.retry import Retry
 from durable.model.scope import WorkflowContext
 
 Check: TypeAlias = Callable[[Any], Any]
+
+
+class Definition(Protocol):
+    """A step or something that can be run."""
+
+    name: str
+    unsupported: str | None
+
+
+def usable(kind: str, definition: Definition) -> None:
+    """`NotImplementedError` for a definition that asks for what is not built yet."""
+    if definition.unsupported:
+        message = f"{kind} {definition.name}: {definition.unsupported} cannot be used yet"
+        raise NotImplementedError(message)
 
 
 def text(option: str) -> Check:

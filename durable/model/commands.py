@@ -256,6 +256,7 @@ class ContinueRun:
 
 
 Ending: TypeAlias = CompleteRun | FailRun | CancelRun | ContinueRun
+ENDINGS = (CompleteRun, FailRun, CancelRun, ContinueRun)
 """What ends an instance."""
 
 Command: TypeAlias = (

@@ -47,6 +47,7 @@ from durable.worker.under_way import HAPPENED, UnderWay
 if TYPE_CHECKING:
     from durable.clock import Timer
     from durable.model.runnable import Workflow
+    from durable.worker.guard import Watch
 
 MAX_HISTORY = 50_000
 """Events of one generation of a run; a longer one fails."""
@@ -63,6 +64,7 @@ class Host(Protocol):
     @property
     def code(self) -> str: ...
     def now(self) -> int: ...
+    def watch(self, workflow: str) -> Watch: ...
     def dirty(self, execution: Any) -> None: ...
     def lost(self, execution: Any) -> None: ...
     def run_step(self, execution: Any, command: RunStep) -> None: ...
@@ -111,6 +113,7 @@ class Chronicle:
         "pending",
         "queue",
         "wake",
+        "watch",
         "workflow",
     )
 
@@ -135,6 +138,7 @@ class Chronicle:
         self.inbox_head = 0
         """Messages that there are, as far as is known: with unread ones it does not park."""
         self.instance = Instance(workflow, run_id)
+        self.watch = host.watch(workflow.name)
         self.pending: list[EventRow] = []
         self.held: deque[tuple[int, RunStep | WriteLog | Effect]] = deque()
         self.active: dict[int, RunStep] = {}
@@ -292,7 +296,7 @@ class Chronicle:
                 if self.paused:  # whoever takes over reads this generation only
                     self._events.appendleft(history.Paused(event.at))
         try:
-            commands = self.instance.apply(event)
+            commands = self.watch.run(self.instance.apply, event)
         except Exception as error:
             self._block(error)
         else:
@@ -320,9 +324,10 @@ class Chronicle:
     def _hold_for_all_of_it(self, first: int) -> None:
         """What an event led to waits for the events that follow from it too: a patch, say, that was taken.
 
-        A commit may end between them; had a step begun by then, a replay might take another way than it.
+        A commit may end between them; had a step begun by then, a replay might take another way than it. A new
+        generation is not waited for: it may itself wait for what is held here.
         """
-        seq = self.length + len(self._events)
+        seq = self.length + sum(not isinstance(event, GENERATIONS) for event in self._events)
         for place in range(first, len(self.held)):
             self.held[place] = seq, self.held[place][1]
 
@@ -467,10 +472,11 @@ class Chronicle:
         self._retries.clear()
         self._inherited = frozenset()
         self.held = deque(item for item in self.held if isinstance(item[1], WriteLog))
-        live = self.instance.live
+        live, replaying = self.instance.live, self.instance.replaying
         self.instance.discard()
         self.instance = Instance(self.workflow, self.id)
-        self.instance.patches, self.instance.live = patches, live
+        self.instance.patches = patches
+        self.instance.live, self.instance.replaying = live, replaying
 
     def _block(self, error: BaseException) -> None:
         """The code cannot go on with this history: keep what happened, say why, stay open."""

@@ -89,10 +89,10 @@ class Claimer:
                 found = await self._round()
                 self.trouble = None
             except StoreUnavailable as error:
-                self.trouble = str(error)
+                self._failed(str(error))
                 _log.warning("claiming runs failed, trying again: %s", error)
             except Exception as error:
-                self.trouble = repr(error)
+                self._failed(repr(error))
                 _log.exception("claiming runs failed, trying again")
             if found >= MAX_CLAIM:
                 continue  # there may be more
@@ -102,6 +102,11 @@ class Claimer:
             self._pause = min(
                 self._pause * 2, _IDLE_SECONDS[1]
             )  # a poke has made it short meanwhile
+
+    def _failed(self, why: str) -> None:
+        if self.trouble is None:  # what it had come for must not wait for the next poll, too
+            self._pause = _IDLE_SECONDS[0]
+        self.trouble = why
 
     async def _wait(self, seconds: float) -> None:
         timer = self._clock.look_later(seconds, self._poke.set)
@@ -122,14 +127,18 @@ class Claimer:
             return 0
         claims = await self._store.claim(worker, lanes, MAX_CLAIM)
         self.claimed += len(claims)
-        await self._drive(worker, claims)
-        return len(claims)
+        return await self._drive(worker, claims)
 
-    async def _drive(self, worker: int, claims: Sequence[Claim]) -> None:
-        """Take up what is ours now. What cannot be read remains ours, and is tried again with the next round."""
+    async def _drive(self, worker: int, claims: Sequence[Claim]) -> int:
+        """Take up what is ours now; how many. What cannot be read remains ours, and is tried again with the next round.
+
+        What is handed back does not count: it may be due again at once, and must not be asked for again and again.
+        """
         try:
-            await self.take_up(worker, await self._one_suspect(worker, claims))
-        except StoreUnavailable:
+            kept = await self._one_suspect(worker, claims)
+            await self.take_up(worker, kept)
+            return len(kept)
+        except Exception:
             self._dropped.update(claim.key for claim in claims)
             raise
 
@@ -213,13 +222,13 @@ class Claimer:
 
     async def _read(self, behind: Sequence[tuple[int, int]]) -> None:
         by_run = await self._inboxes(behind)
-        for key, _ in behind:
+        for key, consumed in behind:
             execution = self._host.held(key)
             if execution is None:
                 continue
             if key in by_run:
                 self._host.receive(execution, by_run[key])
-            else:  # somebody else has consumed them: this owner is stale
+            elif execution.consumed == consumed:  # nobody here has: this owner is stale
                 self._host.lost(execution)
             await asyncio.sleep(0)  # much may have come for many
 

@@ -45,12 +45,15 @@ class RestartChild:
 
 
 @value
-class CancelRestarted:
-    """Cancel a child that was started in the place of another run, which may not have been done when this was asked."""
+class CancelLate:
+    """Cancel a child that could not be told in the transaction of the event that led to it.
+
+    It takes the place of another run, and may not have done so by then; or the run was blocked at that event.
+    """
 
     cmd: int
     run_id: str
     data: bytes
 
 
-Effect: TypeAlias = Send | Subscribe | LookForChildren | Follow | RestartChild | CancelRestarted
+Effect: TypeAlias = Send | Subscribe | LookForChildren | Follow | RestartChild | CancelLate

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from durable.errors import NondeterminismError
 from durable.model import history
 from durable.model.commands import (
-    CancelRun,
+    ENDINGS,
     CancelStep,
-    CompleteRun,
-    ContinueRun,
-    FailRun,
     RunStep,
     WriteLog,
 )
@@ -20,10 +18,10 @@ from durable.model.wire import EventRow, decode_event
 from durable.worker.chronicle import GENERATIONS
 from durable.worker.drafts import Drafting
 from durable.worker.effects import Effect, LookForChildren, Subscribe
+from durable.worker.explaining import explained
 from durable.worker.timetable import due_event
 from durable.worker.under_way import REPLAYED
 
-_ENDINGS = (CompleteRun, FailRun, CancelRun, ContinueRun)
 _STEP_EVENTS = frozenset(
     {
         history.StepCompleted,
@@ -46,19 +44,22 @@ class Execution(Drafting):
         """Bring the instance to the end of its durable history; `begin` starts what is still open then."""
         self.durable = rows[-1].seq
         self._cold = True
-        self.instance.patches = frozenset(
-            row.name or "" for row in rows if row.type == history.Patched.code
-        )
-        self.instance.live = False
+        self.instance.expect(rows)
         try:
-            self.instance.replay(lambda: self._replay_events(rows))
+            self.watch.run(self._replay_events, rows)
+        except NondeterminismError as error:
+            self._block(explained(error, self.workflow, self.id, rows))
         except Exception as error:
             self._block(error)
         else:
             for warning in self.instance.warnings:
                 self.host.warn("%s", warning)
+        self.instance.replaying = False
 
     def _replay_events(self, rows: Sequence[EventRow]) -> None:
+        self.instance.replay(lambda: self._replay_each(rows))
+
+    def _replay_each(self, rows: Sequence[EventRow]) -> None:
         for row in rows:
             if row.seq == self.durable:
                 self.instance.live = True
@@ -82,12 +83,12 @@ class Execution(Drafting):
             elif isinstance(command, CancelStep):
                 self._retries.pop(command.cmd, None)
             elif isinstance(command, WriteLog):
-                if self.durable == 1:  # nobody has driven it yet: this is no replay
+                if not self.instance.replaying:
                     self.held.append((1, command))
-            elif isinstance(command, _ENDINGS):
+            elif isinstance(command, ENDINGS):
                 self._undone = command
             else:
-                self.under_way.replay(command)
+                self.under_way.replay(command, seq)
 
     def begin(
         self,

@@ -103,14 +103,14 @@ class Journal:
             commit = self._next_commit(execution)
             if commit is None:
                 continue
+            self.events += len(commit.events)
+            if execution.misses >= MISSES_BEFORE_WAITING:
+                self._commit_alone(execution)  # it takes no room from others
+                continue
+            batch.append(execution)
             events += len(commit.events)
             for row in commit.events:
                 size += len(row.data)
-            if execution.misses >= MISSES_BEFORE_WAITING:
-                self._commit_alone(execution)
-            else:
-                batch.append(execution)
-        self.events += events
         return batch
 
     def _next_commit(self, execution: Execution) -> Commit | None:

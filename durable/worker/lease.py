@@ -56,6 +56,8 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
         self.worker_id = 0
+        self.lost = False
+        """The database has said that the current lease is gone."""
         self.renewals = 0
 
     async def register(self, info: WorkerInfo) -> None:
@@ -64,6 +66,7 @@ class LeaseKeeper:
         before = self._clock.monotonic()
         lease = await self._store.register(info, self._ttl)
         self.worker_id = lease.worker
+        self.lost = False
         self._renewed(lease, before)
         self._healthy_since = before
         self._stop = threading.Event()
@@ -133,6 +136,7 @@ class LeaseKeeper:
                 # Always: the lease may have been doubtful for a moment while this renewal was under way.
                 _call(loop, self._on_healthy)
             if alive is False:
+                self.lost = True
                 _call(loop, self._on_fenced)
                 return
             wait = self._ttl / 3 if alive else min(0.2, self._ttl / 10)
@@ -162,6 +166,7 @@ class LeaseKeeper:
             await self._clock.sleep(self._ttl / 3)
             alive = self._renew(worker)
             if alive is False:
+                self.lost = True
                 self._on_fenced()
                 return
             if alive:

@@ -18,7 +18,7 @@ from durable.model.messages import CANCEL, child_message, follow_message, pack_c
 from durable.model.rows import Delivered, Delivery, Publication, Subscription
 from durable.model.wire import encode_event
 from durable.worker.effects import (
-    CancelRestarted,
+    CancelLate,
     Effect,
     Follow,
     LookForChildren,
@@ -195,7 +195,7 @@ class Messenger:
     async def _cancel(self, orders: Sequence[Order]) -> None:
         deliveries: list[Delivery] = []
         for execution, effect in orders:
-            assert isinstance(effect, CancelRestarted)
+            assert isinstance(effect, CancelLate)
             key = f"~cancel:{execution.key}:{effect.cmd}"
             deliveries.append(Delivery(effect.run_id, CANCEL, effect.data, key, control=True))
         await self._store.deliver(deliveries)
@@ -221,7 +221,7 @@ _WAYS: Mapping[object, Callable[[Messenger, Sequence[Order]], Any]] = {
     "publish": Messenger._publish,  # noqa: SLF001
     Subscribe: Messenger._subscribe,  # noqa: SLF001
     RestartChild: Messenger._restart,  # noqa: SLF001
-    CancelRestarted: Messenger._cancel,  # noqa: SLF001
+    CancelLate: Messenger._cancel,  # noqa: SLF001
     Follow: Messenger._follow,  # noqa: SLF001
     LookForChildren: Messenger._look,  # noqa: SLF001
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.clock import SECOND
@@ -14,6 +15,7 @@ from durable.model.wire import EventRow
 from durable.worker.cache import StickyCache
 from durable.worker.effects import Effect
 from durable.worker.execution import Execution
+from durable.worker.guard import Guard, GuardMode, Watch
 
 if TYPE_CHECKING:
     from durable.clock import Clock, Timer
@@ -67,11 +69,13 @@ class Roster:
         slots: Mapping[str, int],
         cache: int,
         clock: Clock,
+        guard: GuardMode,
     ) -> None:
         self._host = host
         self._workflows = workflows
         self._slots = slots
         self._clock = clock
+        self._guard = Guard(guard, partial(self.warn, "%s"))
         self.cache = StickyCache(cache)
         self.lanes: dict[int, Lane] = {}
         """Lanes that it serves, by number."""
@@ -79,6 +83,8 @@ class Roster:
         self._held: dict[int, Execution] = {}
         self._ids: dict[str, Execution] = {}
         self._held_of = dict.fromkeys(slots, 0)
+        self._expected: set[str] = set()
+        """Runs whose start is under way here; one that is found meanwhile is not waited for."""
         self._again: dict[int, tuple[int, list[history.Event]]] = {}
         """Of runs that start over: what they had in hand, and under which epoch."""
         self.parts = Parts()
@@ -126,11 +132,22 @@ class Roster:
 
     # -- runs come
 
+    def expect(self, run_id: str) -> None:
+        """A run is about to be started that this worker is to own from its first moment on."""
+        self._expected.add(run_id)
+
+    def expect_no_more(self, run_id: str) -> None:
+        """Nothing more is heard of that start."""
+        self._expected.discard(run_id)
+
     def started(self, key: int, run: NewRun) -> None:
-        """A run was started that this worker owns from its first moment on."""
-        if run.eager_owner != self.worker_id or not self._host.running:
+        """A run that was expected was started, and it is ours.
+
+        If it was found before the answer to its start had come, it has been driven already, perhaps to its end.
+        """
+        if run.id not in self._expected:
             return
-        if key in self._held:  # adopted, before the answer to its start had come
+        if run.eager_owner != self.worker_id or not self._host.running:
             return
         execution = self._new(key, run.id, run.lane, epoch=1)
         execution.replay([run.started])
@@ -152,6 +169,7 @@ class Roster:
 
     def resume(self, claim: Claim, messages: Sequence[Message]) -> bool:
         """Go on with a run that is in the cache; False when it must be replayed."""
+        self._expected.discard(claim.id)
         execution = self.cache.take(claim.key, claim.epoch, claim.seq)
         if execution is None:
             return False
@@ -171,6 +189,7 @@ class Roster:
         if len(rows) != wanted or not rows or rows[-1].seq != claim.seq:
             text = "run %s: %d of %d events could be read; it is looked at again"
             _log.error(text, claim.id, len(rows), wanted)
+            self.parts.claimer.look_at(claim.key)
             return
         execution = self._new(claim.key, claim.id, self.lanes[claim.lane], claim.epoch)
         execution.consumed = claim.consumed
@@ -268,6 +287,9 @@ class Roster:
         """Something was sent to other runs: somebody, perhaps this worker, has work."""
         self.parts.claimer.poke()
         self._host.stirred()
+
+    def watch(self, workflow: str) -> Watch:
+        return self._guard.watch(workflow)
 
     def call_at(self, due: int, callback: Callable[[], object]) -> Timer:
         return self._clock.call_later(max(0.0, (due - self.now()) / SECOND), callback)

@@ -7,7 +7,7 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from durable.clock import SECOND, to_datetime
+from durable.clock import after, to_datetime
 from durable.errors import NotAllowedInWorkflow
 from durable.model.scope import STEP
 
@@ -62,7 +62,7 @@ class StepContext:
     def deadline(self) -> datetime | None:
         """When this attempt times out."""
         timeout = self.command.step.timeout
-        return None if timeout is None else to_datetime(self.started + round(timeout * SECOND))
+        return None if timeout is None else to_datetime(after(self.started, timeout))
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -73,13 +73,25 @@ class StepContext:
         return self._log
 
     def heartbeat(self, details: object = None, /) -> None:
-        """Progress that the next attempt can read; not built yet."""
-        message = "heartbeats of steps cannot be used yet"
-        raise NotImplementedError(message)
+        """Go on, or stop here: raises `asyncio.CancelledError` once nobody waits for the result any more.
+
+        A thread cannot be stopped from outside: call this where the step can end. It costs next to nothing.
+        Progress that the next attempt can read (`details`) is not built yet.
+        """
+        if details is not None:
+            message = "progress that is saved with a heartbeat (details) cannot be used yet"
+            raise NotImplementedError(message)
+        if self.cancelled:
+            message = (
+                f"step {self.name} of run {self.run_id}: nobody waits for attempt {self.attempt} "
+                "any more: it was cancelled or timed out, or its worker stops"
+            )
+            raise asyncio.CancelledError(message)
 
     def last_heartbeat(self, type: Any = None, /) -> Any:
         """What the last attempt reported, read as `type`; not built yet."""
-        self.heartbeat(type)
+        message = "progress that is saved with a heartbeat cannot be read yet"
+        raise NotImplementedError(message)
 
     def emit(self, chunk: object, /, *, stream: str = "output") -> None:
         """Output streamed to a reader; not built yet."""

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from durable.clock import SECOND, TimeLimit
+from durable.clock import SECOND, TimeLimit, after
 from durable.errors import DurableError, StepTimeout
 from durable.model import history
 from durable.model.failure import encode_failure, failure_of
@@ -168,11 +168,6 @@ class StepRunner:
             else:
                 payload = await self._timed(attempt, timeout)
             event = self._completed(attempt, payload)
-        except asyncio.CancelledError as error:
-            if not attempt.cancelled:
-                if _is_our_own_end():
-                    raise
-                event = self._failed(attempt, error)
         except BaseException as error:
             if not attempt.cancelled:  # what it raises on being told to stop is no outcome
                 event = self._failed(attempt, error)
@@ -277,7 +272,7 @@ class StepRunner:
             self._host.worker_id,
             str(command.site),
         )
-        retry_at = None if delay is None else at + round(delay * SECOND)
+        retry_at = None if delay is None else after(at, delay)
         if command.undoes is not None:
             return history.CompensationFailed(*facts, command.undoes, command.attempt, retry_at)
         return history.StepFailed(*facts, command.attempt, retry_at)
@@ -288,9 +283,3 @@ def _hand_over(attempt: StepContext) -> Callable[[], None]:
     seats, attempt.seats = attempt.seats, None
     assert seats is not None
     return seats.give_back
-
-
-def _is_our_own_end() -> bool:
-    """Cancelled from outside of the step: the worker's own loop is being closed."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -29,7 +29,7 @@ from durable.model.messages import CANCEL, pack_cancel
 from durable.model.rows import NewRun, NewWait, OutMessage, WaitKind
 from durable.model.wire import encode_event
 from durable.worker.effects import (
-    CancelRestarted,
+    CancelLate,
     Effect,
     Follow,
     LookForChildren,
@@ -76,9 +76,12 @@ class UnderWay:
         "effects",
         "outbox",
         "paused",
+        "replayed",
+        "replayed_at",
         "times",
         "to_cancel",
         "unrecorded",
+        "untold",
     )
 
     def __init__(self, host: Host) -> None:
@@ -90,7 +93,12 @@ class UnderWay:
         self.effects: dict[int, Effect] = {}
         """What the worker was asked for and has not reported."""
         self.to_cancel: dict[int, bytes] = {}
-        """Children that are to be cancelled once they have been started in the place of another run."""
+        """Children that are to be cancelled and are not there yet: what they are told, by command."""
+        self.replayed: list[CancelChild | EndWait] = []
+        """On replay: what others were told with event `replayed_at`, the newest that told them anything."""
+        self.replayed_at = 0
+        self.untold: list[CancelChild | EndWait] = []
+        """On replay: what they were not told, because the code of that time was blocked at that event."""
         self.unrecorded: dict[object, Recorded] = {}
         """Commands whose event has not come yet: on replay all of them, later only starts of children."""
         self.compensating = False
@@ -105,7 +113,7 @@ class UnderWay:
     def holds_end(self) -> bool:
         """The run must not end yet: a child that its history says was started is not there."""
         return any(
-            isinstance(effect, RestartChild | CancelRestarted)
+            isinstance(effect, RestartChild | CancelLate)
             or (isinstance(effect, LookForChildren) and any(map(self._restarts, effect.cmds)))
             for effect in self.effects.values()
         )
@@ -125,9 +133,21 @@ class UnderWay:
         for wait in list(self.times.waits.values()):
             if wait.key is not None and wait.cmd in self.times.listed:
                 self.ask(Subscribe(wait.cmd, wait.names, wait.key), durable)
+        self._tell(durable)
         unrecorded, self.unrecorded = self.unrecorded, {}
         at = self._host.at()
         self._host.record_all([recorded_event(command, at) for command in unrecorded.values()])
+
+    def _tell(self, durable: int) -> None:
+        untold, self.untold, self.replayed = self.untold, [], []
+        for command in untold:
+            if isinstance(command, EndWait):
+                self.outbox.add(durable, EndedWait(command.cmd))
+                continue
+            for cmd, child in self.children.items():
+                if child.child_id == command.child_id:
+                    data = pack_cancel(command.reason)
+                    self.ask(CancelLate(cmd, child.child_id, data), durable)
 
     def list_all(self) -> None:
         """A sleeping run says in its history what it sleeps for."""
@@ -145,6 +165,7 @@ class UnderWay:
         self.unrecorded.clear()
         self.children.clear()
         self.to_cancel.clear()
+        self.untold.clear()
         self.effects.clear()
 
     def release(self) -> None:
@@ -153,14 +174,16 @@ class UnderWay:
 
     # -- commands
 
-    def replay(self, command: Command) -> None:
-        """A command of an event that was written before: it is open until another event says otherwise."""
+    def replay(self, command: Command, seq: int) -> None:
+        """A command of event `seq` that was written before: it is open until another event says otherwise."""
         if isinstance(command, StartTimer | StartWait | StartChild):
             self.times.add(command)
         if isinstance(command, CancelTimer | EndWait | EndChildWait):
-            self.times.drop(command.cmd)
+            listed = self.times.drop(command.cmd)
             if isinstance(command, EndWait):
                 self.unrecorded.pop(command.cmd, None)
+                if listed:
+                    self._was_told(command, seq)
         elif isinstance(command, StartChild):
             self.children[command.cmd] = command
             self.unrecorded[command.cmd] = command
@@ -171,8 +194,14 @@ class UnderWay:
             self.unrecorded[key_of(command)] = command
         elif isinstance(command, Send):
             self.ask(command, self._host.length)
-        elif isinstance(command, CancelChild):
-            self._cancel_later(command)  # others were told with the event before
+        elif isinstance(command, CancelChild) and not self._cancel_later(command):
+            self._was_told(command, seq)
+
+    def _was_told(self, command: CancelChild | EndWait, seq: int) -> None:
+        """Others were told in the transaction of event `seq`, unless the code was blocked at it."""
+        if self.replayed_at != seq:
+            self.replayed, self.replayed_at = [], seq
+        self.replayed.append(command)
 
     def timer(self, command: StartTimer, _seq: int) -> None:
         self.times.add(command)
@@ -213,9 +242,10 @@ class UnderWay:
         self.outbox.add(seq, message)
 
     def _cancel_later(self, command: CancelChild) -> bool:
-        """A child that takes another run's place is told when it is there: until then that run has its id."""
+        """A child is told when it is there; one that takes another run's place comes after that has ended."""
         for cmd, child in self.children.items():
-            if child.child_id == command.child_id and child.conflict == "restart":
+            is_there = cmd not in self.unrecorded and child.conflict != "restart"
+            if child.child_id == command.child_id and not is_there:
                 self.to_cancel[cmd] = pack_cancel(command.reason)
                 return True
         return False
@@ -231,7 +261,7 @@ class UnderWay:
         for cmd in [cmd for cmd in self.to_cancel if cmd not in unsure]:
             data, child = self.to_cancel.pop(cmd), self.children.get(cmd)
             if child is not None:
-                self.ask(CancelRestarted(cmd, child.child_id, data), self._host.causes)
+                self.ask(CancelLate(cmd, child.child_id, data), self._host.causes)
 
     def recorded(self, command: Recorded, _seq: int) -> None:
         self._record(command)
@@ -351,6 +381,19 @@ class UnderWay:
             self.ask(RestartChild(event.cmd, child), seq)
         else:
             self.outbox.add(seq, child)
+            data = self.to_cancel.pop(event.cmd, None)
+            if data is not None:
+                self.outbox.add(seq, OutMessage(child.id, CANCEL, data))
+
+    def _child_was_started(self, event: history.ChildStarted, _seq: int) -> None:
+        command = self.unrecorded.pop(event.cmd, None)
+        if isinstance(command, StartChild) and command.conflict != "restart":
+            self.to_cancel.pop(event.cmd, None)  # it was told together with its start
+
+    def _was_blocked(self, event: history.Blocked, seq: int) -> None:
+        # Without a code it had cost too many workers: what it had to tell was told.
+        if event.code and self.replayed_at == seq - 1:
+            self.untold += self.replayed
 
     def _child_ended(self, event: Any, _seq: int) -> None:
         self.children.pop(event.cmd, None)
@@ -401,7 +444,8 @@ REPLAYED: Mapping[type[history.Event], Note] = {
     history.TimerFired: UnderWay._fell_due,
     history.WaitTimedOut: UnderWay._fell_due,
     history.MessageSent: UnderWay._was_sent,
-    history.ChildStarted: UnderWay._was_recorded,
+    history.ChildStarted: UnderWay._child_was_started,
+    history.Blocked: UnderWay._was_blocked,
     history.StateSet: UnderWay._was_recorded,
     history.Patched: UnderWay._was_recorded,
     history.RequestAnswered: UnderWay._was_recorded,

@@ -12,20 +12,23 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
+from durable.client.later import refuse_options
 from durable.client.patience import patiently
-from durable.errors import DefinitionError, DurableError, StoreUnavailable
+from durable.errors import DurableError, StoreUnavailable
 from durable.model.duration import Duration, seconds_of
 from durable.model.history import Unblocked
 from durable.model.records import Health
 from durable.model.rows import Lane, NewRun, WorkerInfo
-from durable.model.runnable import Workflow
 from durable.model.wire import EventRow, encode_event
 from durable.worker.alarm import Alarm
 from durable.worker.claims import Claimer
 from durable.worker.code import code_fingerprint
+from durable.worker.guard import GuardMode
 from durable.worker.journal import Journal
 from durable.worker.lease import LeaseKeeper, Reaper, machine
+from durable.worker.logs import written_once
 from durable.worker.messenger import Messenger
+from durable.worker.options import by_lane, check_names, mode_of, slots_of
 from durable.worker.roster import Roster
 from durable.worker.steps import StepRunner
 from durable.worker.strays import Strays
@@ -38,8 +41,6 @@ if TYPE_CHECKING:
     from durable.model.steps import Step
     from durable.worker.execution import Execution
 
-DEFAULT_SLOTS = 100
-"""Steps that run at once for a queue that names no number."""
 _log = logging.getLogger("durable.worker")
 
 
@@ -50,6 +51,9 @@ class Worker:
     `grace` is how long running steps may take to end when it stops; `lease` how long its runs stay its
     own without a sign of life (both seconds or a timedelta); `cache` how many parked runs it remembers;
     `max_recoveries` how often a run may lose its worker without progress before it is blocked.
+    `guard` says what becomes of workflow code that reads the clock, draws a random number, sleeps, or touches
+    files, sockets, processes or threads: `warn` logs each such line once (it looks at the first activations of
+    a workflow, then at one of 32), `raise` looks at all of them and blocks the run, `off` does not look.
     """
 
     def __init__(
@@ -67,12 +71,14 @@ class Worker:
         lease: Duration = 15,
         cache: int = 1000,
         max_recoveries: int = 5,
+        guard: GuardMode = "warn",
     ) -> None:
-        _refuse_later(steps=tuple(steps), resources=resources, around_step=around_step)
+        refuse_options("Worker", resources=resources or None, around_step=around_step)
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._client = client
-        self._workflows = _by_lane(workflows)
-        self._queues = _slots(queues)
+        self._workflows = by_lane(workflows)
+        check_names(steps)
+        self._queues = slots_of(queues)
         self._grace = seconds_of(grace, "Worker(grace=)")
         self._lease = seconds_of(lease, "Worker(lease=)")
         if self._lease < 1:
@@ -80,6 +86,7 @@ class Worker:
             raise ValueError(message)
         self._max_recoveries = max_recoveries
         self._cache_size = cache
+        self._guard: GuardMode = mode_of(guard)
         self._tasks: list[asyncio.Task[None]] = []
         self._state = "new"
         self._stopped = asyncio.Event()
@@ -103,6 +110,8 @@ class Worker:
         self._clock = self._client.clock
         self._store = self._client.storage
         self._code = code_fingerprint(self._workflows.values())
+        if self._guard == "raise":  # what it has blocked, the same code may drive without it
+            self._code += "+guard"
         self._assemble()
         self._joining = asyncio.ensure_future(patiently(self._clock, self._join))
         try:
@@ -129,13 +138,17 @@ class Worker:
             self._tasks.append(
                 asyncio.create_task(self._forever(task, loop), name=f"durable-{task}")
             )
+        if self._keeper.lost:  # while the rest of it began
+            self.fenced()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
 
     def _assemble(self) -> None:
-        roster = Roster(self, self._workflows, self._queues, self._cache_size, self._clock)
+        roster = Roster(
+            self, self._workflows, self._queues, self._cache_size, self._clock, self._guard
+        )
         self._roster, parts = roster, roster.parts
         self._keeper = parts.keeper = LeaseKeeper(
             self._store,
@@ -223,7 +236,14 @@ class Worker:
             # Twice would cut a database driver off that tells the server of the first time.
             if not task.cancelling():
                 task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        except asyncio.CancelledError:  # whoever stops it: nobody else gives the lease back
+            await self._leave_nothing()
+            raise
+        await self._leave_nothing()
+
+    async def _leave_nothing(self) -> None:
         self._alarm.stop()
         self._watchdog.stop()
         self._roster.forget_all()
@@ -255,7 +275,8 @@ class Worker:
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT, then drain; a second signal stops at once.
 
-        Opens the client, and closes it in the end, when nobody has opened it.
+        Opens the client, and closes it in the end, when nobody has opened it. Meanwhile no handler of
+        `logging` that is there by now writes again what workflow code says on replay.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -273,6 +294,7 @@ class Worker:
             async with contextlib.AsyncExitStack() as stack:
                 if not self._client.is_open:
                     await stack.enter_async_context(self._client)
+                stack.enter_context(written_once())
                 await stack.enter_async_context(self)
                 await stop.wait()
         finally:
@@ -303,6 +325,8 @@ class Worker:
         if self._joined:
             if self._claimer.trouble is not None:
                 trouble["claims"] = self._claimer.trouble
+            if self._messenger.trouble is not None:
+                trouble["messages"] = self._messenger.trouble
             if self._journal.failing_since is not None:
                 seconds = self._clock.monotonic() - self._journal.failing_since
                 trouble["journal"] = f"no commit has been answered for {seconds:.1f} s"
@@ -372,9 +396,17 @@ class Worker:
         """The worker id under which a new run of this lane may be started here at once."""
         return self._roster.eager_owner(lane)
 
+    def expect(self, run_id: str) -> None:
+        """A run is about to be started that this worker is to own from its first moment on."""
+        self._roster.expect(run_id)
+
     def started(self, key: int, run: NewRun) -> None:
-        """A run was started that this worker owns from its first moment on."""
+        """It was started, unless it was found here meanwhile."""
         self._roster.started(key, run)
+
+    def expect_no_more(self, run_id: str) -> None:
+        """Nothing more is heard of that start."""
+        self._roster.expect_no_more(run_id)
 
     def resolve(self, run_id: str, status: RunStatus, last: EventRow) -> None:
         """A run has ended here, durably."""
@@ -398,56 +430,22 @@ class Worker:
         if self._state != "running" or not self._keeper.worker_id:
             return  # it is stopping, or coming back already
         _log.error("worker %s lost its lease: its runs go on elsewhere", self.name)
-        self._keeper.stop()
-        self._roster.forget_all()
-        self._keeper.worker_id = 0
+        self._let_go()
+        self._cancel("rejoin")  # an earlier one that is still at it
         task = asyncio.create_task(self._forever("rejoin", self._rejoin), name="durable-rejoin")
         self._tasks.append(task)
 
+    def _let_go(self) -> None:
+        self._keeper.stop()
+        self._roster.forget_all()
+        self._keeper.worker_id = 0
+
     async def _rejoin(self) -> None:
         self._cancel("claims")
+        if self._keeper.worker_id:  # an earlier try came as far as a lease, and may hold runs
+            self._let_go()
         await self._join()
         task = asyncio.create_task(
             self._forever("claims", self._claimer.run), name="durable-claims"
         )
         self._tasks.append(task)
-
-
-def _by_lane(runnables: Iterable[Runnable[Any, Any]]) -> dict[tuple[str, int], Workflow[Any, Any]]:
-    """By name and pinned version (0: any code of that name)."""
-    found: dict[tuple[str, int], Workflow[Any, Any]] = {}
-    for runnable in runnables:
-        if not isinstance(runnable, Workflow):
-            message = f"{runnable!r} cannot be run by a worker: only workflows can, for now"
-            raise NotImplementedError(message)
-        if runnable.unsupported:
-            message = f"workflow {runnable.name}: {runnable.unsupported} cannot be used yet"
-            raise NotImplementedError(message)
-        version = runnable.lane().version
-        if (runnable.name, version) in found:
-            which = f" version {version}" if version else ""
-            message = f"two workflows are called {runnable.name}{which}: give one of them a name="
-            raise DefinitionError(message)
-        found[runnable.name, version] = runnable
-    return found
-
-
-def _slots(queues: Sequence[str] | Mapping[str, int]) -> dict[str, int]:
-    if isinstance(queues, str):
-        message = f"Worker(queues=) takes a sequence of names, not the string {queues!r}"
-        raise TypeError(message)
-    slots = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, DEFAULT_SLOTS)
-    for queue, number in slots.items():
-        if type(number) is not int or number < 1:
-            message = (
-                f"queue {queue} needs a whole number of steps that run at once, not {number!r}"
-            )
-            raise ValueError(message)
-    return slots
-
-
-def _refuse_later(**asked: object) -> None:
-    for option, value in asked.items():
-        if value:
-            message = f"Worker({option}=) cannot be used yet"
-            raise NotImplementedError(message)

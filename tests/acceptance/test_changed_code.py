@@ -87,7 +87,7 @@ CHANGES = {
     with_inserted: ("step charge", "step reserve"),
     with_removed: ("step charge", "timer sleep"),
     with_other_arguments: ("step charge", "other arguments"),
-    ends_too_early: ("step charge", "asks for nothing"),
+    ends_too_early: ("step charge", "step charge was removed"),
 }
 
 
@@ -117,6 +117,9 @@ async def test_a_changed_workflow_blocks_its_run_and_says_where(
             await handle.result(timeout=0.05)
     events = [event async for event in client.history("order-1")]
     assert events[-1].type == "Blocked"
+    listed = [run async for run in client.list(status="blocked")]
+    assert [run.id for run in listed] == ["order-1"]
+    assert listed[0].waiting_for[0].startswith("NondeterminismError: run order-1 cannot go on")
     reason = events[-1].data["reason"]
     history, code = CHANGES[change]
     assert "NondeterminismError" in reason
@@ -130,6 +133,29 @@ async def test_a_changed_workflow_blocks_its_run_and_says_where(
         assert await handle.result(timeout=10) is None
     types = [event.type async for event in client.history("order-1")]
     assert types[-3:] == ["Unblocked", "TimerFired", "RunCompleted"]
+
+
+@pytest.mark.parametrize("mode", ["warn", "ignore"])
+async def test_other_arguments_may_be_let_through(
+    client: Client, mode: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`@step(fingerprint=)`: the recorded result is used, with a warning or without one."""
+
+    async def lenient(ctx: Context) -> None:
+        await ctx.step(reserve, 1)
+        await ctx.step(charge.options(fingerprint=mode), 2)
+        await ctx.sleep(0.5)
+
+    await parked(client)
+    monkeypatch.setattr(worker_module, "code_fingerprint", lambda _: "changed")
+    async with Worker(client, workflows=[order_of(lenient)]):
+        await client.handle("order-1").result(timeout=10)
+    told = [line for line in caplog.messages if "with other arguments" in line]
+    assert len(told) == (1 if mode == "warn" else 0)
+    results = [
+        e.data["result"] async for e in client.history("order-1") if e.type == "StepCompleted"
+    ]
+    assert results == ["reserved 1", "charged 1"]
 
 
 async def test_the_code_that_blocked_a_run_does_not_try_it_again(

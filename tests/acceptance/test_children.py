@@ -86,6 +86,20 @@ async def leaves(ctx: Context) -> str:
 
 
 @workflow
+async def gives_up(ctx: Context, first: bool) -> str:
+    """In the same moment in which it calls."""
+
+    async def at_once() -> str:
+        return "won"
+
+    if not first:
+        await ctx.step(double, 1)
+    _, found = await ctx.race(called=ctx.call(sleeps, 1000.0, id="given up"), other=at_once())
+    await ctx.step(double, 2)
+    return found
+
+
+@workflow
 async def stops(ctx: Context) -> str:
     handle = await ctx.start(sleeps, 1000.0, id="child")
     await handle.cancel(reason="enough")
@@ -107,7 +121,7 @@ async def takes_an_id(ctx: Context, how: str) -> object:
         return "refused"
 
 
-ALL = [doubles, declines, sleeps, calls, catches, limits, leaves, stops, takes_an_id]
+ALL = [doubles, declines, sleeps, calls, catches, limits, leaves, gives_up, stops, takes_an_id]
 
 
 async def test_a_run_waits_for_its_children(client: Client) -> None:
@@ -152,6 +166,14 @@ async def test_children_at_the_end_of_their_parent(client: Client) -> None:
         assert await (await client.start(leaves)).result(timeout=20) == "gone"
         assert await ends(client, "with it") == "cancelled"
         assert await ends(client, "alone") == "completed"
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_call_that_is_given_up_at_once(client: Client, first: bool) -> None:
+    """The child is cancelled, though it was not there when its parent gave it up."""
+    async with Worker(client, workflows=ALL):
+        assert await (await client.start(gives_up, first)).result(timeout=20) == "won"
+        assert await ends(client, "given up") == "cancelled"
 
 
 async def test_a_parent_stops_its_child(client: Client) -> None:

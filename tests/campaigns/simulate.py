@@ -116,7 +116,7 @@ def campaign(first: int, count: int, jobs: int, *, again_every: int = _AGAIN_EVE
 
 def show(outcome: Outcome) -> None:
     """A failure, and how to see it again."""
-    print(f"seed {outcome.seed} BROKE {outcome.broken}")
+    print(f"seed {outcome.seed} {f'BROKE {outcome.broken}' if outcome.broken else 'holds'}")
     for line in outcome.trace:
         print("   ", line[:240])
     print(f"  again: python -m tests.campaigns.simulate --seed {outcome.seed}", flush=True)
@@ -138,6 +138,8 @@ def tell(summary: Summary) -> None:
         f"{summary.virtual_seconds / 3600:.1f} virtual hours in {seconds:.0f} s "
         f"({summary.virtual_seconds / seconds:.0f} times), {len(summary.broken)} broken"
     )
+    if summary.broken:
+        print(f"broken: {', '.join(summary.broken)}")
 
 
 def _words(counts: Counter[str]) -> str:
@@ -169,9 +171,10 @@ def main() -> int:
 
 
 def _one(seed: int, keep: int) -> int:
+    start = time.monotonic()
     outcome = play(seed, keep=keep)
     show(outcome)
-    summary = Summary()
+    summary = Summary(real_seconds=time.monotonic() - start)
     summary.add(outcome)
     print(f"  trace {outcome.digest}")
     tell(summary)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from durable import Client
 from tests.cli.conftest import SHOP, start_worker, wait_for
 
 
@@ -76,6 +78,59 @@ def test_a_worker_object_is_run_as_it_is(durable, durable_sqlite, folder):
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=20) == 0
     assert answer.out == '"hello Ada"\n'
+
+
+LOUD = """
+import logging
+from durable import Context, step, workflow
+
+own = logging.getLogger("loud.own")
+own.propagate = False
+own.addHandler(logging.StreamHandler())
+
+@step
+def work() -> None:
+    logging.getLogger("loud").warning("in the step")
+
+@workflow
+async def loud(ctx: Context) -> None:
+    logging.getLogger("loud").warning("before")
+    own.warning("of its own")
+    await ctx.step(work)
+    ctx.log.warning("by the context")
+    await ctx.wait_for_event("go", timeout=3600)
+    logging.getLogger("loud").warning("behind")
+"""
+
+
+def test_what_a_workflow_has_logged_is_not_logged_again_on_replay(durable, durable_sqlite, folder):
+    """Whatever logger and handler it went through; the guard says all the same that it should be `ctx.log`."""
+    (folder / "loud.py").write_text(LOUD)
+    with start_worker(folder, "loud", "--url", durable_sqlite) as worker:
+        durable("run", "loud", "--id", "it", "--detach", "--url", durable_sqlite)
+        asyncio.run(parked(durable_sqlite))
+        worker.send_signal(signal.SIGTERM)
+        first = worker.stderr.read()
+    with start_worker(folder, "loud", "--url", durable_sqlite) as worker:
+        asyncio.run(go_on(durable_sqlite))
+        worker.send_signal(signal.SIGTERM)
+        second = worker.stderr.read()
+    said = ["before", "of its own", "in the step", "by the context"]
+    assert [first.count(f"{words}\n") for words in said] == [1, 1, 1, 1], first
+    assert [second.count(words) for words in [*said, "behind"]] == [0, 0, 0, 0, 1], second
+    assert "write ctx.log, which is silent then" in first
+
+
+async def parked(url: str) -> None:
+    async with Client(url) as client, asyncio.timeout(20):
+        while not [event for event in await client.history("it") if event.type == "WaitStarted"]:
+            await asyncio.sleep(0.02)
+
+
+async def go_on(url: str) -> None:
+    async with Client(url) as client:
+        await client.send_event("it", "go")
+        await client.handle("it").result(timeout=20)
 
 
 def test_a_module_that_cannot_be_imported_names_the_line(durable, tmp_path, monkeypatch):

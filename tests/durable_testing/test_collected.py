@@ -116,3 +116,17 @@ def test_what_cannot_be_replayed_says_why(
     code, said = session(project)
     assert code == 1
     assert message in said
+
+
+@pytest.mark.parametrize("modules, orders", [("shop.orders", ORDERS), ("orders", "import nowhere")])
+def test_a_module_that_cannot_be_imported_is_named(
+    project: Path, modules: str, orders: str
+) -> None:
+    (project / "orders.py").write_text(orders)
+    (project / "pytest.ini").write_text(INI.replace("orders", modules))
+    code, said = session(project)
+    assert code == 1
+    assert f"workflows of module {modules} are wanted" in said
+    assert "ModuleNotFoundError: No module named" in said
+    assert "see `pythonpath` in pytest's configuration" in said
+    assert len(said.splitlines()) < 15, said

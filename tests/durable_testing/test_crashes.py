@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from durable import Context, days, step, workflow
 from durable_testing import Environment
@@ -80,6 +82,81 @@ async def test_a_step_may_die_with_its_worker(url: str) -> None:
         history = await env.client.get("d")
         assert [one.name for one in history.steps] == ["note", "note"]
         assert "Recovered" in await types(env, "d")
+
+
+async def test_time_stands_still_while_a_worker_dies() -> None:
+    """What it listened by may take the machine's own time to be closed, as a socket does."""
+
+    async def hints() -> AsyncIterator[None]:
+        try:
+            yield
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.02)
+
+    class Lingering(Environment):
+        def _door(self, port: Any) -> Any:
+            port.hints = hints
+            return port
+
+    async def dying(word: str) -> str:
+        if len(noted.calls) == 1:
+            await env.crash()
+        return word
+
+    async with Lingering(workflows=[diary]) as env:
+        noted = env.mock(note, using=dying)
+        handle = await env.client.start(diary, id="d")
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+        assert env.now() == START + days(10)
+
+
+async def test_a_step_may_take_its_time_to_die(url: str) -> None:
+    """Its clean-up is carried out, though a process that is killed would have none; time passes for it."""
+    entered = asyncio.Event()
+
+    async def dying(word: str) -> str:
+        if len(noted.calls) == 1:
+            try:
+                entered.set()
+                await asyncio.Event().wait()
+            finally:
+                await env.advance(5)
+        return word
+
+    async with Environment(workflows=[diary], url=url) as env:
+        noted = env.mock(note, using=dying)
+        handle = await env.client.start(diary, id="d")
+        await entered.wait()
+        await env.crash()
+        assert env.now() == START + timedelta(seconds=5)
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+
+
+async def test_a_step_that_dies_while_it_waits_is_no_longer_at_work(url: str) -> None:
+    """Nor is it less than that: the steps after it have all of their time."""
+
+    @workflow
+    async def forever(ctx: Context) -> None:
+        await ctx.wait_for_event("end")
+
+    async def waiting(word: str) -> str:
+        if word == "a" and len(noted.calls) == 1:
+            await env.client.handle("other").result()
+        await asyncio.sleep(0.02)  # of the machine's own time
+        return word
+
+    async with Environment(workflows=[diary, forever], url=url) as env:
+        noted = env.mock(note, using=waiting)
+        await env.client.start(forever, id="other")
+        handle = await env.client.start(diary, id="d")
+        await env.settle()
+        await env.crash()
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+        assert env.now() == START + days(10)
 
 
 async def test_what_a_dead_workers_thread_brings_is_dropped() -> None:

@@ -421,7 +421,9 @@ async def test_a_database_is_left_to_others_in_good_order(durable_postgres: str)
         assert await env.client.count() == {"completed": 1}
 
 
-@pytest.mark.parametrize("given", [{"steps": [charge]}, {"resources": [object()]}])
+@pytest.mark.parametrize(
+    "given", [{"steps": [charge.options(queue="gpu")]}, {"resources": [object()]}]
+)
 async def test_what_a_worker_cannot_use_yet_is_refused(given: dict[str, list[Any]]) -> None:
     with pytest.raises(NotImplementedError, match="cannot be used yet"):
         async with Environment(workflows=[order], **given):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -188,14 +189,13 @@ async def counts_on(ctx: Context, n: int) -> int:
 @pytest.mark.parametrize(
     "body, told",
     [
-        (counts_with_another_step, ["step reserve", "step charge"]),
         (counts_farther, ["completed with 3", "continued with 4"]),
         (counts_by_two, ["continued with 2", "continued with 3"]),
         (counts_another_way, ["completed with 3", "completed with -3"]),
         (counts_on, ["completed with 3", "goes on"]),
     ],
 )
-async def test_changed_code_is_told_with_both_sides(
+async def test_another_end_is_told_with_both_sides(
     client: Client, body: Body, told: list[str]
 ) -> None:
     text = await recorded(client, counts, 1)
@@ -209,3 +209,12 @@ async def test_changed_code_is_told_with_both_sides(
     assert told[1] in code
     with pytest.raises(AssertionError, match="no longer matches its history"):
         assert_replays(changed("counts", body), text)
+
+
+async def test_another_call_in_a_later_generation_is_told_with_both_sides(client: Client) -> None:
+    text = await recorded(client, counts, 1)
+    report = replay(changed("counts", counts_with_another_step), text)
+    assert not report.ok
+    assert re.search(r"> +\d+  step reserve  .* step charge  test_replaying", report.explanation)
+    with pytest.raises(AssertionError, match="no longer matches its history"):
+        assert_replays(changed("counts", counts_with_another_step), text)

@@ -498,20 +498,23 @@ def replay(
     *,
     run_id: str = "run",
     evict_at: int | None = None,
+    goes_on: bool = False,
 ) -> Trace:
     """The commands that a history leads to, or its first `evict_at` events, after which the run is evicted.
 
-    A patch is told only where it is taken live: see `without_patches`.
+    A patch is told only where it is taken live: see `without_patches`. With `goes_on` it is known there what
+    comes after `evict_at`, so that a run which has gone the old way of a patch still does.
     """
-    rows = rows[:evict_at]
+    known, rows = rows, rows[:evict_at]
+    last = len(known if goes_on else rows) - 1
     instance, trace = Instance(workflow, run_id), []
     try:
         for place, row in enumerate(rows):
             if row.type in BEGINNINGS:
                 instance.discard()
                 instance = Instance(workflow, run_id)
-                instance.patches = _patches(rows, place)
-            instance.live = place == len(rows) - 1
+                instance.patches = _patches(known if goes_on else rows, place)
+            instance.live = place == last
             trace.append([tell(command) for command in instance.apply(decode_event(row))])
     finally:
         instance.discard()

@@ -1,4 +1,4 @@
-"""Changed code meets an old history: found at the first event that does not fit, and explained."""
+"""Changed code meets an old history: found at the first event that does not fit."""
 
 from __future__ import annotations
 
@@ -128,42 +128,35 @@ async def _given_up(ctx: Context) -> None:
 
 
 CHANGES = [
-    (_renamed, 2, "step reserve", "step hold", "renamed"),
-    (_swapped, 2, "step reserve", "step charge", "swapped"),
-    (_inserted, 3, "step charge", "step note", "inserted"),
-    (_removed, 3, "step charge", "timer sleep", "removed"),
-    (_removed_at_the_end, 5, "step ship", "asks for nothing here", "a call was removed"),
-    (_other_arguments, 3, "step charge", "with other arguments", "an argument changed"),
-    (_a_timer_instead, 2, "step reserve", "timer sleep", "inserted"),
-    (_a_step_instead, 4, "timer sleep", "step ship", "inserted"),
-    (_side_by_side, 2, "step reserve", "step charge", "swapped"),
-    (_given_up, 2, "step reserve", "dropped or that has ended", "a call was removed"),
+    (_renamed, 2, "step reserve", "step hold"),
+    (_swapped, 2, "step reserve", "step charge"),
+    (_inserted, 3, "step charge", "step note"),
+    (_removed, 3, "step charge", "timer sleep"),
+    (_removed_at_the_end, 5, "step ship", "nothing here"),
+    (_other_arguments, 3, "step charge", "step charge .* with other arguments"),
+    (_a_timer_instead, 2, "step reserve", "timer sleep"),
+    (_a_step_instead, 4, "timer sleep", "step ship"),
+    (_side_by_side, 2, "step reserve", "step charge"),
+    (_given_up, 2, "step reserve", "has dropped what it asked for"),
 ]
 
 
 @pytest.mark.parametrize(
-    "body, seq, recorded, code, cause",
-    CHANGES,
-    ids=[change[0].__name__ for change in CHANGES],
+    "body, seq, recorded, code", CHANGES, ids=[change[0].__name__ for change in CHANGES]
 )
-def test_a_change_is_found_at_the_first_event_that_does_not_fit(
-    rows, body, seq, recorded, code, cause
-):
-    """It shows both sides and both lines of code, and what is likely to have happened."""
+def test_a_change_is_found_at_the_first_event_that_does_not_fit(rows, body, seq, recorded, code):
+    """It names both sides, and the lines of code where they are known."""
     found, message = refused(body, rows)
-    first, history_line, code_line, likely, last = message.splitlines()
     assert found == seq
-    assert first.startswith("run order-42 cannot go on: the code no longer matches its history")
-    assert f"at command {seq - 1}" in first
-    assert recorded in history_line
-    assert code in code_line
-    assert cause in likely
-    assert last.startswith("The run stays open")
-    site = re.compile(r"test_nondeterminism\.py:\d+")
-    if recorded.startswith("step"):
-        assert site.search(history_line)
-    if code.startswith(("step", "timer")):
-        assert site.search(code_line)
+    site = r"( \(test_nondeterminism\.py:\d+\))?"
+    assert re.fullmatch(
+        rf"run order-42 cannot go on: the code no longer matches its history at command {seq - 1}: "
+        rf"history has {recorded}{site}, the code .*{code}.*",
+        message,
+    )
+    assert message.count("test_nondeterminism.py:") == 1 + code.startswith(("step", "timer")) - (
+        recorded == "timer sleep"
+    )
 
 
 async def _only_moved(ctx: Context) -> None:

@@ -175,6 +175,8 @@ def test_plain_arguments_are_those_that_need_no_copy():
     assert not shape.plain(("1",), {}), "a str under int is read as what the annotation says"
     assert not arguments_of(charge).plain((), {"extra": "x"})
     assert arguments_of(max).plain((1, 2), {})
+    for args in ((1, "x"), (1, None), (1, [1])):
+        assert shape.written(args, {}, "plain")[1] is shape.plain(args, {})
 
 
 def test_arguments_in_json():

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durable.model import history
 from durable.model.history import FROM_INBOX
-from durable.model.payload import ANY
+from durable.model.payload import ANY, fingerprint
 from durable.model.wire import EventRow, decode_event
 from durable.worker.execution import Execution
 from tests.acceptance.crash_points import check_children, check_messages
-from tests.simulation.programs import program, stubborn
+from tests.campaigns.faulty_runs_programs import make, unmake
+from tests.simulation.programs import FIRST, SECOND, SHARED, program, stubborn
 from tests.simulation.watch import GENERATIONS, Broken, Row
 from tests.worker.one_run import Host
 
@@ -29,6 +30,7 @@ _STEPS: Final = (
     history.CompensationCompleted,
     history.CompensationFailed,
 )
+_FAILURES: Final = (history.StepFailed, history.CompensationFailed)
 _BY_OTHERS: Final = frozenset(
     kind.code
     for kind in (
@@ -39,7 +41,7 @@ _BY_OTHERS: Final = frozenset(
         history.Unblocked,
     )
 )
-_FAILED: Final = frozenset({"failed", "compensated", "cancelled"})
+_FAILED: Final = frozenset({"failed", "compensated", "compensation_failed", "cancelled"})
 
 
 @dataclass(slots=True)
@@ -193,6 +195,22 @@ def i13_timers_fire_when_they_are_due(case: Case) -> None:
                 fired.add(event.cmd)
 
 
+def i13_attempts_wait_for_their_time(case: Case) -> None:
+    """The one after a failure is due when its policy says, whichever worker makes it."""
+    watch = case.cluster.watch
+    pauses = {(one.run, one.cmd, one.attempt): one.pause for one in watch.begun}
+    for row in case.rows:
+        for event in case.decoded[row.key]:
+            if isinstance(event, _FAILURES) and event.retry_at is not None:
+                watch.figures["retries"] += 1
+                pause = pauses[row.key, event.cmd, event.attempt]
+                assert event.retry_at >= event.at + round(pause), (
+                    f"{event} waits for less than {pause}"
+                )
+                due = watch.due.get((row.key, event.cmd, event.attempt + 1), event.retry_at)
+                assert due >= event.retry_at, f"the attempt after {event} was made at {due}"
+
+
 def i10_time_never_goes_back(case: Case) -> None:
     """What others append bears the time of their own clocks."""
     for row in case.rows:
@@ -226,6 +244,18 @@ def i15_what_was_accepted_is_read(case: Case) -> None:
             )
 
 
+def i15_what_runs_send_is_sent_once(case: Case) -> None:
+    """Each event that a program sends bears a number of its own."""
+    if len(case.cluster.versions) > 1:  # what was under way may be undone by other code
+        return
+    numbers: dict[tuple[int, int], int] = {}
+    for (key, number), sent in case.cluster.watch.sent.items():
+        if sent.name in {"a", "b"} and (sent.idempotency_key or "").startswith("~sent:"):
+            value = ANY.decode(sent.data, "payload")
+            first = numbers.setdefault((key, value), number)
+            assert first == number, f"{value} was sent to run {key} as number {first} and {number}"
+
+
 def i15_senders_keep_their_order(case: Case) -> None:
     numbers: dict[int, tuple[int, int]] = {}
     for (key, number), sent in case.cluster.watch.sent.items():
@@ -251,6 +281,14 @@ def i18_who_terminated_a_run_was_right(case: Case) -> None:
             assert "terminated" in found, f"{call.act.run} was terminated, and is {found}"
 
 
+def i18_who_was_cancelled_is_not_tried_again(case: Case) -> None:
+    for row in case.rows:
+        kinds = [type(event) for event in case.decoded[row.key]]
+        if history.CancelRequested in kinds:
+            after = kinds[kinds.index(history.CancelRequested) :]
+            assert history.RunRetried not in after, f"{row.id} was cancelled and tried again"
+
+
 def i18_results_are_those_of_the_history(case: Case) -> None:
     for call in case.calls("result"):
         if call.done:
@@ -268,7 +306,29 @@ def i18_requests_are_answered_right(case: Case) -> None:
 
 
 def i19_children_are_those_that_were_started(case: Case) -> None:
-    check_children(case.rows, case.decoded)  # type: ignore[arg-type]
+    """One that takes the place of another is no part of its parent's transaction: a terminated parent owes it."""
+    ids = {row.id for row in case.rows}
+    owing = {row.key for row in case.rows if row.status == "terminated" and SHARED not in ids}
+    told = {
+        key: [e for e in events if key not in owing or getattr(e, "child_id", None) != SHARED]
+        for key, events in case.decoded.items()
+    }
+    check_children(case.rows, told)  # type: ignore[arg-type]
+
+
+def i19_children_hear_of_the_end_of_their_parent(case: Case) -> None:
+    """In the transaction that ends it, unless they were to be left alone."""
+    ended = case.cluster.watch.ended
+    for row in case.rows:
+        if row.parent_key is None or row.id.partition("~")[0] == SHARED:
+            continue
+        asked = [e for e in case.decoded[row.key] if isinstance(e, history.CancelRequested)]
+        if row.abandoned:
+            told = [event for event in asked if (event.reason or "").startswith("its parent")]
+            assert not told, f"{row.id} was to be left alone: {told}"
+        elif ended[row.parent_key] < ended[row.key]:
+            knows = asked or row.control_head > row.consumed or row.status == "terminated"
+            assert knows, f"{row.id} was not told that run {row.parent_key} has ended"
 
 
 def i20_what_failed_is_undone(case: Case) -> None:
@@ -279,6 +339,28 @@ def i20_what_failed_is_undone(case: Case) -> None:
         assert len(undone) == len(set(undone)) <= made, f"{row.id}: {made} made, {undone} undone"
         if row.status in _FAILED:
             assert len(undone) == made, f"{row.id} is {row.status}: {made} made, {undone} undone"
+
+
+def i20_the_last_is_undone_first(case: Case) -> None:
+    """Of two things that a saga made one after the other."""
+    for row in case.rows:
+        events = case.decoded[row.key]
+        undone = {
+            event.fingerprint: place
+            for place, event in enumerate(events)
+            if isinstance(event, history.CompensationCompleted)
+        }
+        for event in events:
+            if isinstance(event, history.StepCompleted) and event.name == make.name:
+                name = make.result.decode(event.result, make.name)
+                second = undone.get(_mark(name))
+                if name.endswith(SECOND) and second is not None:
+                    first = undone.get(_mark(name.removesuffix(SECOND) + FIRST), len(events))
+                    assert second < first, f"{row.id}: {name} was undone after what came before it"
+
+
+def _mark(name: str) -> int:
+    return fingerprint(unmake.arguments.encode((name,), {}, unmake.name))
 
 
 def i23_nothing_is_left_of_what_ended(case: Case) -> None:
@@ -307,14 +389,19 @@ CHECKS: Final = (
     i10_time_never_goes_back,
     i11_code_that_did_not_change_is_never_blocked,
     i13_timers_fire_when_they_are_due,
+    i13_attempts_wait_for_their_time,
     i15_messages_enter_history_once,
     i15_what_was_accepted_is_read,
+    i15_what_runs_send_is_sent_once,
     i15_senders_keep_their_order,
     i18_who_terminated_a_run_was_right,
+    i18_who_was_cancelled_is_not_tried_again,
     i18_results_are_those_of_the_history,
     i18_requests_are_answered_right,
     i19_children_are_those_that_were_started,
+    i19_children_hear_of_the_end_of_their_parent,
     i20_what_failed_is_undone,
+    i20_the_last_is_undone_first,
     i23_nothing_is_left_of_what_ended,
     i28_orderly_stops_end_in_time,
 )

@@ -97,12 +97,16 @@ class SimulatedWorker(Worker):
 
 
 class WatchedRunner(StepRunner):
-    """Tells of every attempt that it begins."""
+    """Tells of every attempt, when it is due and when it begins."""
 
     def __init__(self, roster: Roster, slots: int, cluster: Cluster, process: Process) -> None:
         super().__init__(roster, slots, cluster.random, process.clock)
         self._cluster = cluster
         self._process = process
+
+    def submit(self, execution: Execution, command: RunStep) -> None:
+        self._cluster.watch.is_due(execution, command)
+        super().submit(execution, command)
 
     def _begin(self, execution: Execution, command: RunStep) -> None:
         self._cluster.watch.begins(self._process, execution, command)

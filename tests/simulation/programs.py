@@ -13,12 +13,22 @@ from random import Random
 from typing import Any, Final
 
 from durable import ChildFailed, Context, Request, Retry, StepFailed, WaitTimeout, step
-from durable.errors import NotAllowedInWorkflow, RunAlreadyExists, StoreUnavailable
+from durable.errors import (
+    IllegalTransition,
+    NotAllowedInWorkflow,
+    RunAlreadyExists,
+    StoreUnavailable,
+)
 from durable.model.definition import workflow
 from tests.campaigns.faulty_runs_programs import Machine, Tree, linger, make
 
 NEWEST: Final = 3
 """Version of the code that every process runs in the end."""
+SHARED: Final = "shared"
+"""The id of children that meet each other, and take each other's place."""
+FIRST: Final = " of two"
+SECOND: Final = " after it"
+"""Endings of the names of two things that one saga makes, one after the other."""
 ADD: Final = Request("add", int, int)
 _SECONDS: Final = (0.1, 0.4, 1.0, 2.5)
 _VERSION: list[Callable[[], int]] = [lambda: NEWEST]
@@ -46,17 +56,36 @@ async def strange(n: int) -> Any:
     return object()
 
 
+@step
+async def unspoil(name: str) -> None:
+    """Cannot be done."""
+    raise LookupError(name)
+
+
+@step(compensate=unspoil)
+async def spoil(name: str) -> str:
+    return name
+
+
 strange.result.resolve()  # else the first failure of a process has another traceback than the later ones
 
 
 class Programs(Machine):
     """Runs a tree."""
 
+    async def do_tell(self, target: str, name: str) -> None:
+        """The same with a number that nothing else is sent with."""
+        with contextlib.suppress(IllegalTransition):
+            await self.ctx.send_event(target, name, self.ctx.random.getrandbits(52))
+
     async def do_strange(self, n: int) -> None:
         try:
             await self.ctx.step(strange, n)
         except StepFailed as error:
             self.seen.append(type(error).__name__)
+
+    async def do_spoil(self, n: int) -> None:
+        await self.ctx.step(spoil, str(n))
 
     async def do_hurried(self, s: float) -> None:
         try:
@@ -106,9 +135,10 @@ class Programs(Machine):
     async def do_undo(self, parts: list[Tree]) -> None:
         """Things that are undone in the end, and then a failure."""
         async with self.ctx.saga():
-            for _ in range(2):
+            pair = self.ctx.random.getrandbits(52)
+            for place in FIRST, SECOND:
                 self.made += 1
-                await self.ctx.step(make, f"{self.ctx.run_id} {self.made}", 0.0)
+                await self.ctx.step(make, f"{pair}{place}", 0.0)
             await self.do_seq(parts)
             raise LookupError("undone")
 
@@ -130,7 +160,7 @@ class Programs(Machine):
     async def do_start(self, tree: Tree, how: str, after: str, conflict: str | None) -> None:
         options: dict[str, Any] = {}
         if conflict is not None:
-            options = {"on_conflict": conflict, "id": "shared"}
+            options = {"on_conflict": conflict, "id": SHARED}
             how = "cancel" if conflict == "return_existing" else how
         handle = await self.ctx.start(program, {"tree": tree}, on_parent_close=how, **options)
         try:
@@ -139,7 +169,7 @@ class Programs(Machine):
             elif after == "result":
                 await handle.result(timeout=3, default=None)
             elif after == "tell":
-                await handle.send_event("a", 1)
+                await handle.send_event("a", self.ctx.random.getrandbits(52))
         except (ChildFailed, RunAlreadyExists) as error:
             self.seen.append(type(error).__name__)
 
@@ -226,6 +256,7 @@ _LEAVES: Final = (
     _leaf("linger", s=_s),
     _leaf("fail", n=_n),
     _leaf("strange", n=_of(0, 1, 2, 3)),
+    _leaf("spoil", n=_n),
     _leaf("hurried", s=_of(0.1, 1.0)),
     _leaf("both", s=_s),
     _leaf("any", s=_s),

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from durable.model.history import CODES, FINAL_CODES
 from durable.model.lifecycle import FINAL, HOLD_BLOCKED, HOLD_PAUSED, TRANSITIONS
+from durable.model.retry import Retry
 from durable.model.rows import Code, Delivery
 from durable.model.wire import EventRow
 from durable.worker.execution import Execution
@@ -85,6 +86,8 @@ class Begun:
     worker: int
     name: str
     fingerprint: int
+    pause: float
+    """Microseconds that the next attempt has to wait at least if this one fails."""
 
 
 class Watch:
@@ -96,10 +99,15 @@ class Watch:
         self.events: dict[int, list[EventRow]] = defaultdict(list)
         self.completed: set[tuple[int, int]] = set()
         self.begun: list[Begun] = []
+        self.due: dict[tuple[int, int, int], int] = {}
+        """When a worker first took an attempt (run, command, number) for due, by the database's time as it knew it."""
         self.figures: Counter[str] = Counter()
         self.workers: dict[int, int] = {}
         self.workers_ever: set[int] = set()
         self._random = Random(f"watch {cluster.plan.seed}")
+        self.ended: dict[int, int] = {}
+        """When runs ended: the operation, by its number, that ended them."""
+        self._operations = 0
         self.losses: Counter[int] = Counter()
         """How often a run changed hands or lost its owner."""
         self.sent: dict[tuple[int, int], Delivery] = {}
@@ -143,6 +151,7 @@ class Watch:
     def changed(self, process: Process, verb: str, arguments: Any) -> None:
         """Compare the rows with what they were."""
         database = self._cluster.database
+        self._operations += 1
         found = {row[0]: Row._make(row) for row in database.rows(_ROWS)}
         for key in self.rows.keys() - found.keys():
             raise Broken("I1", f"run {self.rows[key].id} is not there any more")
@@ -157,6 +166,8 @@ class Watch:
                     check(self, old, row, verb)
             for check_row in STATES:
                 check_row(self, row)
+            if row.final:
+                self.ended.setdefault(key, self._operations)
             if old is not None and old.owner is not None and row.owner != old.owner:
                 self.losses[key] += 1
         self.rows = found
@@ -179,6 +190,10 @@ class Watch:
 
     # -- processes
 
+    def is_due(self, execution: Any, command: Any) -> None:
+        """A worker has decided that it is time for an attempt, which may have to wait for a slot."""
+        self.due.setdefault((execution.key, command.cmd, command.attempt), execution.host.now())
+
     def begins(self, process: Process, execution: Any, command: Any) -> None:
         """A worker has decided to begin an attempt."""
         if not self.over:
@@ -198,6 +213,7 @@ class Watch:
             worker,
             command.step.name,
             command.fingerprint,
+            _shortest_pause(command.step.retry, command.attempt),
         )
         self.begun.append(begun)
         cluster.note(
@@ -265,6 +281,12 @@ class Watch:
 
     def left_behind(self, process: Process) -> None:
         """I28: nothing of a process is left after its orderly end."""
+
+
+def _shortest_pause(retry: Retry | None, attempt: int) -> float:
+    if retry is None:
+        return 0.0
+    return replace(retry, jitter=0).delay(attempt, Random(0)) * (1 - retry.jitter) * 1e6
 
 
 _COMPLETIONS: Final = frozenset({11, 81})

@@ -137,6 +137,7 @@ async def client_calls(client: Client) -> None:
     await client.list(status="done")  # type: ignore[arg-type]
     h = await client.start(child, 1)
     h.result()  # type: ignore[unused-coroutine]
+    h.result()  # type: ignore[unused-coroutine]
     n: int = await h.result()  # type: ignore[assignment]
     await h.request(ADD, 3)  # type: ignore[misc]
     await h.send_event(PAID, 3)  # type: ignore[misc]

@@ -14,6 +14,7 @@ from durable.model.rows import Commit, Message
 from durable.model.wire import EventRow, encode_event
 from durable.worker.effects import Effect
 from durable.worker.execution import Execution
+from durable.worker.guard import Guard, Watch
 
 
 class Host:
@@ -34,6 +35,9 @@ class Host:
 
     def now(self) -> int:
         return self.clock.now()
+
+    def watch(self, workflow: str) -> Watch:
+        return Guard("raise", self.warnings.append).watch(workflow)
 
     def dirty(self, execution: Execution) -> None: ...
 

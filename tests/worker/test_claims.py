@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from durable import Context, Retry, step, workflow
-from durable.clock import SECOND
+from durable.clock import SECOND, VirtualClock
 from durable.model.payload import ANY
 from durable.model.rows import Delivery
-from durable_testing.faults import COMMIT_THEN_ERROR, ERROR_BEFORE
+from durable.worker.claims import Claimer
+from durable_testing.faults import COMMIT_THEN_ERROR, ERROR_BEFORE, Operation
 from tests.worker.world import World, world_with
 
 
@@ -46,6 +50,95 @@ async def test_idle_polls_back_off_from_20_ms_to_a_second() -> None:
         process.worker.poke()
         await world.pass_time(0.3)
         assert len(times) >= 3
+
+
+async def test_after_an_error_it_looks_again_soon_and_then_less_and_less_often() -> None:
+    """What a poll had come for waits for 20 ms more, not for another poll."""
+    async with world_with(single) as (world, process):
+        await world.pass_time(6)  # it polls once a second now
+        times: list[int] = []
+        away = True
+
+        def fault(operation: Operation) -> str | None:
+            if operation.verb != "claim":
+                return None
+            times.append(world.clock.now())
+            return ERROR_BEFORE if away else None
+
+        process.storage._fault_of = fault
+        await world.pass_time(6)
+        pauses = [(b - a) / SECOND for a, b in itertools.pairwise(times)]
+        assert pauses[0] == pytest.approx(0.03, abs=0.011)
+        assert pauses == sorted(pauses)
+        assert pauses[-1] == pytest.approx(1)
+        away = False
+        await world.pass_time(3)
+        assert times[-1] - times[-2] == pytest.approx(SECOND)
+
+
+@pytest.mark.parametrize("read_here", [True, False])
+async def test_messages_that_are_gone_were_read_here_or_by_another_owner(read_here: bool) -> None:
+    """Only the latter makes this owner a stale one."""
+    run: Any = SimpleNamespace(consumed=0)
+    lost: list[Any] = []
+
+    class Store:
+        async def inbox(self, behind: object) -> list[Any]:
+            run.consumed = int(read_here)
+            return []
+
+    host: Any = SimpleNamespace(held=lambda key: run, lost=lost.append)
+    store: Any = Store()
+    await Claimer(store, host, VirtualClock())._read([(1, 0)])
+    assert lost == ([] if read_here else [run])
+
+
+BEGUN: list[int] = []
+
+
+@step
+async def hangs_once() -> int:
+    BEGUN.append(1)
+    if len(BEGUN) == 1:
+        await asyncio.Event().wait()
+    return len(BEGUN)
+
+
+@workflow
+async def goes_on(ctx: Context) -> int:
+    await ctx.step(add, 1)
+    return await ctx.step(hangs_once)
+
+
+@pytest.mark.parametrize("what", ["an error", "no history"])
+async def test_a_run_that_could_not_be_adopted_is_looked_at_again(what: str) -> None:
+    """It is ours, and not due: nobody else will ask for it."""
+    BEGUN.clear()
+    async with world_with(goes_on) as (world, process):
+        handle = await world.run(process.client.start(goes_on, id="a"))
+        await world.until(lambda: BEGUN)
+        claimer: Any = process.worker._claimer
+        store: Any = process.client.storage
+        take_up, load = claimer.take_up, store.load
+
+        async def breaks(worker: int, claims: Any) -> None:
+            if claims:
+                claimer.take_up = take_up
+                raise ValueError("once")
+
+        async def nothing(runs: object) -> dict[int, Any]:
+            store.load = load
+            return {}
+
+        if what == "an error":
+            claimer.take_up = breaks
+        else:
+            store.load = nothing
+        roster = process.worker._roster
+        (execution,) = roster.executions()
+        roster.lost(execution)
+        assert await world.result(handle) == 2
+        assert (claimer.take_up, store.load) == (take_up, load)
 
 
 async def test_a_claim_whose_answer_was_lost_is_adopted() -> None:
@@ -102,6 +195,7 @@ async def test_a_start_whose_answer_comes_after_its_adoption_changes_nothing() -
     async with world_with(waits) as (world, process):
         slow_world.append(world)
         run = process.client._new_run(waits, None, "a", None, 0, None, None)
+        process.worker.expect("a")
         (answer,) = await world.run(world.database.start([run]))
         assert answer.owned
         await world.pass_time(12)
@@ -109,6 +203,39 @@ async def test_a_start_whose_answer_comes_after_its_adoption_changes_nothing() -
         assert execution is not None
         process.worker.started(answer.key, run)
         assert process.worker.held(answer.key) is execution
+
+
+calls: list[int] = []
+
+
+@step
+async def noted(n: int) -> int:
+    calls.append(n)
+    return n
+
+
+@workflow
+async def notes(ctx: Context, n: int) -> int:
+    await ctx.step(noted, n)
+    if n:
+        await ctx.sleep(3600)
+    return n
+
+
+@pytest.mark.parametrize("n", [0, 1])
+async def test_a_start_whose_answer_comes_after_the_run_has_gone_runs_no_step_again(n: int) -> None:
+    """It was adopted, and has ended or parked since: nothing of it is held here any more."""
+    calls.clear()
+    async with world_with(notes) as (world, process):
+        run = process.client._new_run(notes, n, "a", None, 0, None, None)
+        process.worker.expect("a")
+        (answer,) = await world.run(world.database.start([run]))
+        assert answer.owned
+        await world.pass_time(30)
+        assert process.worker.held(answer.key) is None
+        process.worker.started(answer.key, run)
+        await world.pass_time(30)
+        assert calls == [n]
 
 
 async def deliver(world: World, run_id: str, *payloads: object) -> None:
@@ -227,6 +354,30 @@ async def test_suspects_are_driven_one_at_a_time() -> None:
             await world.pass_time(1)
         assert most == 1
         await world.check()
+
+
+async def test_a_suspect_with_a_message_is_not_claimed_and_handed_back_all_the_time() -> None:
+    """What has come makes it due again at once, for as long as another one is looked at."""
+    running.clear()
+    async with World() as world:
+        slow_world.append(world)
+        outside = await world.process()
+        for n in range(2):
+            await world.run(outside.client.start(suspect, id=f"s{n}"))
+        for _ in range(2):
+            process = await world.process(suspect)
+            await world.pass_time(5)
+            await process.die()
+            await world.pass_time(1)
+            running.clear()
+        await deliver(world, "s1", 1)
+        process = await world.process(suspect)
+        await world.pass_time(8)
+        assert len(running) == 1
+        before = process.storage.calls["claim"]
+        await world.pass_time(10)
+        assert len(running) == 1
+        assert process.storage.calls["claim"] - before <= 30
 
 
 async def test_claiming_goes_on_after_any_error() -> None:

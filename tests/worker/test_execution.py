@@ -215,6 +215,19 @@ async def test_a_short_back_off_is_waited_for_in_memory(host: Host) -> None:
     assert len(host.ran) == 2
 
 
+async def test_whoever_takes_a_run_over_waits_for_its_next_attempt_too(host: Host) -> None:
+    first = begin(host, retrying)
+    failed(first, host, 30)
+    commit = apply(first)
+    assert commit is not None
+    first.discard()
+    host.ran.clear()
+    begin(host, retrying, *commit.events, epoch=2)
+    assert host.ran == []
+    host.clock.advance(31)
+    assert [command.attempt for command in host.ran] == [2]
+
+
 @workflow
 async def gives_up(ctx: Context) -> str:
     try:

@@ -241,6 +241,19 @@ async def test_while_one_run_waits_for_its_lock_the_others_go_on() -> None:
         assert bench.journal.idle
 
 
+async def test_a_run_that_goes_alone_takes_no_room_from_others() -> None:
+    """However much it brings: else what had no room would wait until somebody else has something."""
+    async with Bench() as bench:
+        stuck, free = Run(1, events=room.MAX_EVENTS_PER_BATCH), Run(2)
+        stuck.misses = room.MISSES_BEFORE_WAITING
+        bench.store.gate.clear()
+        await bench.do(stuck, free)
+        assert ([(2, 1, 1)], False) in bench.store.commits
+        bench.store.gate.set()
+        await bench.settle()
+        assert bench.journal.idle
+
+
 async def test_a_lost_run_is_dropped() -> None:
     """2 lost: discard."""
     async with Bench() as bench:
@@ -257,6 +270,18 @@ async def test_a_longer_durable_prefix_moves_the_mark_and_the_rest_is_sent() -> 
         await bench.do(run)
         assert run.told[:2] == ["release 3", "resume"]
         assert bench.store.commits[1] == ([(1, 3, 1)], False)
+
+
+@pytest.mark.parametrize("seq", [1, 9])
+async def test_a_history_that_nobody_can_have_made_drops_the_run(seq: int) -> None:
+    """The database has lost commits, as a promoted standby may: what it holds is read anew."""
+    async with Bench() as bench:
+        run = Run(1, events=3)
+        await bench.do(run)
+        run.pending = [event(5)]
+        bench.store.answers.append(answer(Code.OTHER_SEQ, seq))
+        await bench.do(run)
+        assert bench.host.told == [("lost", 1)]
 
 
 async def test_fenced_is_told_once() -> None:

@@ -14,7 +14,7 @@ from durable.errors import StoreUnavailable
 from durable.model.rows import Lease, Reaped, WorkerInfo
 from durable.worker import lease as room
 from durable.worker.lease import LeaseKeeper, Reaper
-from durable_testing.faults import ERROR_BEFORE, FaultyStorage
+from durable_testing.faults import ERROR_BEFORE, Delay, Fault, FaultyStorage, Operation
 from tests.worker.world import LEASE, World, world_with
 
 worlds: list[World] = []
@@ -80,6 +80,71 @@ async def test_a_fenced_worker_starts_over_with_a_new_id() -> None:
         await world.check()
         again = await world.run(first.client.start(two_steps, id="b"))
         assert await world.result(again) == 3
+
+
+class Interrupted:
+    """Each beginning of a worker up to the given one ends fenced, the last of them while its last question is answered."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._begun = 0
+
+    def __call__(self, operation: Operation) -> Fault | None:
+        if operation.verb == "register":
+            self._begun += 1
+        if operation.verb == "renew" and self._begun <= self._last:
+            return ERROR_BEFORE if operation.nth % 16 else None
+        if operation.verb == "unblock" and self._begun == self._last:
+            return Delay(8 * LEASE)
+        return None
+
+
+@pytest.mark.parametrize("last", [1, 2])
+async def test_a_worker_that_is_fenced_while_it_begins_begins_again(last: int) -> None:
+    """At its first start (1), or when it has been fenced before: the database takes long to answer its last question."""
+    async with World() as world:
+        worlds.append(world)
+        await world.process(two_steps, name="other")
+        process = await world.process(two_steps, plan=Interrupted(last))
+        await world.pass_time(20 * LEASE)
+        alive = await world.database.inner.leased()
+        assert process.worker.worker_id in [worker for worker, _ in alive]
+        assert process.worker.health().ready
+        claiming = [task for task in process.worker._tasks if task.get_name() == "durable-claims"]
+        assert [task.done() for task in claiming].count(False) == 1
+
+
+async def test_a_worker_that_comes_back_in_two_tries_holds_nothing_from_the_first() -> None:
+    """Nobody renews the lease that the first try got."""
+    async with World() as world:
+        worlds.append(world)
+        registered: list[int] = []
+        forgotten: list[int] = []
+
+        def fault(operation: Operation) -> Fault | None:
+            if operation.verb == "register":
+                registered.append(operation.nth)
+            if operation.verb == "renew" and len(registered) == 1:
+                return ERROR_BEFORE if operation.nth % 16 else None
+            if operation.verb == "unblock" and len(registered) == 2:
+                return ERROR_BEFORE
+            return None
+
+        await world.process(two_steps, name="other")
+        process = await world.process(two_steps, plan=fault)
+        roster: Any = process.worker._roster
+        forget_all = roster.forget_all
+
+        def forget() -> None:
+            forgotten.append(len(registered))
+            forget_all()
+
+        roster.forget_all = forget
+        await world.pass_time(20 * LEASE)
+        roster.forget_all = forget_all
+        assert len(registered) == 3
+        assert forgotten == [1, 2]
+        assert process.worker.health().ready
 
 
 async def test_a_commit_that_is_told_fenced_does_the_same() -> None:
@@ -174,6 +239,15 @@ async def test_time_is_the_database_s() -> None:
         assert kept.keeper.now() == kept.clock.now() + 3 * 3600 * SECOND
 
 
+async def test_a_slow_answer_does_not_set_the_clock() -> None:
+    """It may have been read at any time while it was on its way."""
+    async with Kept() as kept:
+        kept.store.slow = 2.0
+        await kept.passes(1.1)
+        assert kept.store.renewals == 1
+        assert kept.keeper.now() == kept.clock.now()
+
+
 async def test_it_reaps_only_after_its_own_lease_has_held_for_a_whole_ttl() -> None:
     """Reap only after one's own renewals have succeeded for a whole TTL."""
     async with Kept() as kept:
@@ -201,6 +275,17 @@ async def test_a_renewal_that_hung_past_the_lease_counts_as_an_outage() -> None:
         assert not kept.keeper.steady
         await kept.passes(3.1)
         assert kept.keeper.steady
+
+
+async def test_a_lease_lasts_from_when_its_renewal_was_asked_for() -> None:
+    """When the database took it down is not known: it may have been at once, and the answer slow."""
+    async with Kept() as kept:
+        kept.store.slow = 2.0
+        await kept.passes(1.1)
+        kept.store.trouble = StoreUnavailable("away")
+        assert kept.keeper.healthy()
+        await kept.passes(0.6)
+        assert not kept.keeper.healthy()
 
 
 async def test_it_says_when_it_is_healthy_again_and_survives_any_error(

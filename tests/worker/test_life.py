@@ -39,6 +39,12 @@ async def slow(ctx: Context, seconds: float) -> float:
     return await ctx.step(takes, seconds)
 
 
+@workflow
+async def slow_in_the_end(ctx: Context, seconds: float) -> float:
+    await ctx.step(add, 1)
+    return await ctx.step(takes, seconds)
+
+
 @pytest.fixture
 async def client() -> Any:
     async with Client("sqlite://") as client:
@@ -164,6 +170,33 @@ async def test_drain_lets_steps_end_and_hands_everything_back() -> None:
         await world.check()
 
 
+async def test_a_stop_that_is_cancelled_while_it_leaves_gives_its_lease_back(
+    client: Client,
+) -> None:
+    """Else the thread that renews it would hold its runs for ever."""
+    leaves = asyncio.Event()
+
+    async def lingers() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            leaves.set()
+            await asyncio.Event().wait()
+
+    worker = Worker(client, workflows=[])
+    await worker.__aenter__()
+    worker._tasks.append(asyncio.create_task(lingers()))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        stop = asyncio.create_task(worker.stop())
+        await leaves.wait()
+        stop.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await stop
+    assert not durable_threads()
+    assert await client.storage.leased() == []
+
+
 async def test_a_stop_that_is_cancelled_still_leaves(client: Client) -> None:
     """Nobody waits for the grace any more: tasks, thread and lease are gone all the same."""
 
@@ -285,8 +318,8 @@ async def test_a_line_of_the_log_that_cannot_be_written_loses_no_run() -> None:
 async def test_an_answer_that_cannot_be_handled_does_not_strand_its_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A run that was dropped here and is still ours is taken up anew."""
-    async with world_with(slow) as (world, process):
+    """A run that was dropped here and is still ours is taken up anew, also where nothing makes it due."""
+    async with world_with(slow_in_the_end) as (world, process):
         worlds.append(world)
         parked, times = process.worker._roster.ended, []
 
@@ -295,7 +328,7 @@ async def test_an_answer_that_cannot_be_handled_does_not_strand_its_run(
             parked(execution, commit)
 
         monkeypatch.setattr(process.worker._roster, "ended", once)
-        handle = await world.run(process.client.start(slow, 1.0, id="a"))
+        handle = await world.run(process.client.start(slow_in_the_end, 1.0, id="a"))
         await world.settle()
         execution = process.worker.held((await world.row("a")).key)
         assert execution is not None

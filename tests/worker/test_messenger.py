@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from durable import Context, workflow
 from durable.clock import VirtualClock
 from durable.errors import StoreUnavailable
 from durable.model import history
@@ -15,6 +16,8 @@ from durable.model.commands import Send, Site
 from durable.model.rows import Delivered
 from durable.worker.effects import Effect, Follow, LookForChildren, Subscribe
 from durable.worker.messenger import Messenger
+from durable_testing.faults import ERROR_BEFORE
+from tests.worker.world import world_with
 
 HERE = Site((lambda: None).__code__, 1)
 
@@ -145,6 +148,25 @@ async def test_a_send_goes_on_while_the_database_is_away(room: Room) -> None:
     assert len(room.store.calls) == 8
     assert {str(call) for call in room.store.calls} == {str(room.store.calls[0])}
     assert room.messenger.trouble is None
+
+
+@workflow
+async def tells(ctx: Context) -> None:
+    await ctx.publish("news", 1, key="k")
+
+
+async def test_a_worker_whose_messages_do_not_get_through_says_so() -> None:
+    """It is not ready, and why."""
+    async with world_with(tells) as (world, process):
+        process.storage._fault_of = lambda operation: (
+            ERROR_BEFORE if operation.verb == "publish" else None
+        )
+        handle = await world.run(process.client.start(tells, id="a"))
+        await world.until(lambda: "messages" in process.worker.health().details["trouble"])
+        assert not process.worker.health().ready
+        process.storage._fault_of = lambda operation: None
+        await world.result(handle)
+        assert process.worker.health().ready
 
 
 async def test_order_is_kept_when_the_database_comes_back(room: Room) -> None:

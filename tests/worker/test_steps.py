@@ -6,14 +6,15 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 import pytest
 
 from durable import Retry, current_step, step
-from durable.clock import SystemClock
-from durable.errors import StepFailed, StepTimeout
+from durable.clock import NEVER, SystemClock
+from durable.errors import RetryAfter, StepFailed, StepTimeout
 from durable.model import history
 from durable.model.commands import RunStep, Site
 from durable.model.failure import decode_failure, rebuild
@@ -227,6 +228,39 @@ async def test_a_thread_learns_that_nobody_waits(bench: Any) -> None:
         go.set()
 
 
+async def test_a_call_that_was_given_up_keeps_its_seat_until_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else there would soon be more threads at work than there are seats."""
+    monkeypatch.setattr("durable.worker.steps.THREADS", 1)
+    bench = Bench()
+    begun: list[str] = []
+    go = threading.Event()
+
+    @step
+    def stubborn() -> None:
+        begun.append("stubborn")
+        go.wait(10)
+
+    @step
+    def patient() -> None:
+        begun.append("patient")
+
+    try:
+        cmd = bench.submit(stubborn)
+        await bench.until(lambda: begun)
+        bench.cancel(cmd)
+        await bench.until(lambda: not bench.runner.running)
+        bench.submit(patient)
+        assert bench.runner.backlog == 1
+        go.set()
+        await bench.idle()
+        assert begun == ["stubborn", "patient"]
+    finally:
+        go.set()
+        bench.runner.close()
+
+
 async def test_a_later_attempt_does_not_change_what_an_earlier_one_is_told(bench: Any) -> None:
     """`attempt` is that of the attempt that asks, however long it takes."""
     first: list[Any] = []
@@ -278,6 +312,36 @@ async def test_whatever_a_step_raises_is_its_outcome(
     bench.submit(here)
     await bench.idle()
     assert [type(event) for event in bench.run.events] == [history.StepFailed]
+
+
+async def test_a_step_that_cancels_its_own_task_has_failed(bench: Any) -> None:
+    """As a library may do: the run goes on."""
+
+    @step
+    async def here() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    bench.submit(here)
+    await bench.idle()
+    assert [type(event) for event in bench.run.events] == [history.StepFailed]
+
+
+@pytest.mark.parametrize("delay", [1e308, timedelta.max, timedelta(days=3_000_000)])
+async def test_no_attempt_is_due_after_the_end_of_time(
+    bench: Any, delay: float | timedelta
+) -> None:
+    """A delay that no date can bear is as long as can be."""
+
+    @step(retry=2)
+    async def later() -> None:
+        raise RetryAfter(delay)
+
+    bench.submit(later)
+    await bench.idle()
+    assert [event.retry_at for event in bench.run.events] == [NEVER]
 
 
 async def test_what_a_step_raises_on_being_told_to_stop_is_no_outcome() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from durable import Context, step, workflow
+from durable.model import history
 from durable.model.messages import CANCEL, PAUSE, RESUME
 from durable.model.rows import Act, Commit, Message
-from durable.worker.effects import CancelRestarted, Follow, LookForChildren, RestartChild, Subscribe
+from durable.model.wire import encode_event
+from durable.worker.effects import CancelLate, Follow, LookForChildren, RestartChild, Subscribe
 from durable.worker.execution import Execution
 from tests.worker.one_run import Host, apply, begin, cancel, event, report, types
 
@@ -121,6 +124,13 @@ async def restarts_and_ends(ctx: Context) -> int:
     return 1
 
 
+@workflow(retry=2)
+async def restarts_and_fails(ctx: Context) -> int:
+    await ctx.start(child, id="kid", on_conflict="restart")
+    await ctx.step(add, 1)
+    raise ValueError("no")
+
+
 @workflow
 async def adds_then_patched(ctx: Context) -> int:
     n = await ctx.step(add, 1)
@@ -143,6 +153,27 @@ async def puts_while_asking(ctx: Context) -> None:
         await ctx.wait_for_input("q", int)
 
     await asyncio.gather(ctx.step(put, 1), asks())
+
+
+@workflow
+async def gives_up_a_call_at_once(ctx: Context) -> None:
+    await ctx.race(called=ctx.call(child, id="kid"), other=quick(ctx))
+    await ctx.sleep(100)
+
+
+@workflow
+async def gives_up_a_call_and_a_question(ctx: Context) -> None:
+    await ctx.race(
+        called=ctx.call(child, id="kid"),
+        asked=ctx.wait_for_input("q", int),
+        added=ctx.step(add, 1),
+    )
+    if IS_FORBIDDEN:
+        time.time()
+    await ctx.sleep(100)
+
+
+IS_FORBIDDEN: list[bool] = []
 
 
 @workflow
@@ -217,6 +248,49 @@ async def test_a_child_whose_id_is_taken(host: Host, wf: Any, wanted: str | None
         assert types(execution.next_commit()) == [wanted, "RunFailed"]
 
 
+async def test_a_child_that_is_given_up_at_once_is_told_together_with_its_start(host: Host) -> None:
+    """Nobody would tell it later: the event that led to both was not written by a worker."""
+    execution = begin(host, gives_up_a_call_at_once)
+    commit = execution.next_commit()
+    assert types(commit) == ["ChildStarted"]
+    assert commit is not None
+    assert [run.id for run in commit.children] == ["kid"]
+    assert [(message.to, message.name) for message in commit.messages] == [("kid", CANCEL)]
+    again = begin(host, gives_up_a_call_at_once, *commit.events)
+    assert host.effects == [LookForChildren((1,))]
+    assert again.pending == []
+
+
+async def test_what_code_gave_up_where_it_was_blocked_hears_of_it_from_fitting_code(
+    host: Host,
+) -> None:
+    """What the last event before led to was not carried out by whoever was blocked at it."""
+    before = begin(host, gives_up_a_call_and_a_question)
+    written = apply(before)
+    assert written is not None
+    IS_FORBIDDEN.append(True)
+    try:
+        report(before, host, cmd=3)
+    finally:
+        IS_FORBIDDEN.clear()
+    blocked = before.next_commit()
+    assert types(blocked) == ["StepCompleted", "Blocked"]
+    assert blocked is not None
+    assert (list(blocked.messages), list(blocked.ended_waits)) == ([], [])
+    length = blocked.seq + len(blocked.events)
+    freed = encode_event(length + 1, history.Unblocked(host.now(), "code"))
+    host.effects.clear()
+    after = begin(
+        host, gives_up_a_call_and_a_question, *written.events, *blocked.events, freed, epoch=2
+    )
+    assert names(host) == ["LookForChildren", "CancelLate"]
+    while host.effects:
+        carried_out(after, host)
+    last = after.next_commit()
+    assert last is not None
+    assert (last.act, last.ended_waits) == (Act.PARK, (2,))
+
+
 async def test_after_a_lost_answer_its_children_are_looked_for(host: Host) -> None:
     """Whether the children of a commit without an answer came to life is not known."""
     execution = begin(host, calls)
@@ -242,7 +316,7 @@ async def test_a_run_does_not_end_before_its_child_has_taken_the_place_of_anothe
     assert names(host) == ["RestartChild"]
     assert execution.next_commit() is None
     carried_out(execution, host)
-    assert [type(effect) for effect in host.effects] == [CancelRestarted]
+    assert [type(effect) for effect in host.effects] == [CancelLate]
     assert execution.next_commit() is None
     carried_out(execution, host)
     last = execution.next_commit()
@@ -285,6 +359,25 @@ async def test_a_generation_does_not_end_before_its_child_has_taken_the_place_of
     assert execution.next_commit() is None
     carried_out(execution, host)
     assert types(execution.next_commit()) == ["ContinuedAsNew", "ChildStarted"]
+
+
+async def test_a_generation_that_fails_ends_such_a_child_and_then_begins_anew(host: Host) -> None:
+    """The new generation waits for the cancel, so the cancel must not wait for the new generation."""
+    execution = begin(host, restarts_and_fails)
+    commit = execution.next_commit()
+    assert types(commit) == ["ChildStarted"]
+    assert commit is not None
+    apply_in_flight(execution, commit)
+    carried_out(execution, host)
+    report(execution, host, cmd=2)
+    commit = execution.next_commit()
+    assert types(commit) == ["StepCompleted"]
+    assert commit is not None
+    apply_in_flight(execution, commit)
+    assert [type(effect) for effect in host.effects] == [CancelLate]
+    assert execution.next_commit() is None
+    carried_out(execution, host)
+    assert types(execution.next_commit()) == ["RunRetried"]
 
 
 async def test_whoever_takes_over_such_a_generation_sees_to_the_child_first(host: Host) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from durable.model.rows import Act, Code, Lane
-from tests.storage.conformance.world import LANE, World, new
+from tests.storage.conformance.world import LANE, World, new, to
 
 
 async def test_a_claim_tells_what_the_worker_needs_to_know(world: World):
@@ -88,6 +88,20 @@ async def test_the_same_worker_cannot_write_under_an_older_claim(world: World):
     assert (await world.commit(other, young)).code is Code.LOST
     assert await world.types("r") == [1]
     assert (await world.commit(worker, young)).code is Code.APPLIED
+
+
+@pytest.mark.parametrize("act", [Act.KEEP, Act.PARK, Act.FINISH])
+async def test_who_has_let_a_run_go_writes_nothing_more(world: World, act: Act):
+    """Epoch and seq are no fence either: nobody has claimed it since."""
+    worker = await world.worker()
+    claim = await world.claimed(worker, "r")
+    await world.commit(worker, claim, count=0, act=Act.PARK)
+    status = "completed" if act is Act.FINISH else "running"
+    for messages in ((), to(claim.key)):
+        again = await world.commit(worker, claim, act=act, status=status, messages=messages)
+        assert again.code is Code.LOST
+    assert await world.types("r") == [1]
+    assert await world.mail(claim.key) == []
 
 
 async def test_a_claimed_run_is_due_for_its_owner_after_ten_seconds(world: World):

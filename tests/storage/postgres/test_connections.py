@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 import time
 
@@ -61,6 +62,51 @@ async def test_a_server_that_turns_read_only_and_back(durable_postgres, store, w
         admin.execute("set default_transaction_read_only = off")
         admin.execute(f'alter database "{name}" reset default_transaction_read_only'.encode())
     assert [a.code for a in await store.commit(worker, [step(keys[0])])] == [Code.APPLIED]
+
+
+@pytest.fixture
+def fails_at_first(player):
+    """A function that raises an error of any SQLSTATE the first two times, and then tells how often it was called."""
+    sql = player()
+    sql("create sequence {s}.tries")
+    sql("""
+        create function {s}.fails_at_first(code text) returns integer language plpgsql as $$
+        declare n integer := nextval('{s}.tries');
+        begin
+            if n < 3 then raise exception 'try %', n using errcode = code; end if;
+            return n;
+        end $$""")
+    return 'select "durable".fails_at_first(%b)'
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01", "55P03"])
+async def test_a_statement_that_had_no_effect_is_tried_again(store, fails_at_first, code):
+    """A serialization failure, a deadlock, a lock that was not to be had."""
+    assert await store._working.ask(fails_at_first, [code]) == [(3,)]
+
+
+@pytest.mark.parametrize("code", ["08006", "25006", "53100", "57014", "57P01", "58030", "XX000"])
+async def test_any_other_failure_is_told_at_once(store, fails_at_first, code):
+    with pytest.raises(StoreUnavailable, match="try 1"):
+        await store._working.ask(fails_at_first, [code])
+
+
+async def test_a_session_that_has_become_read_only_is_given_up(store, worker, keys):
+    """As those of a server that is not the primary any more."""
+    await store._committing.ask("set default_transaction_read_only = on")
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await store.commit(worker, [step(keys[0])])
+    assert [a.code for a in await store.commit(worker, [step(keys[0])])] == [Code.APPLIED]
+
+
+async def test_a_replica_is_refused(durable_postgres, store):
+    """What it shows may be old, or never have been."""
+    other = PostgresStorage(durable_postgres)
+    check = other._sql.check.replace("pg_is_in_recovery()", "true")
+    other._sql = dataclasses.replace(other._sql, check=check)
+    with pytest.raises(StoreUnavailable, match="read-only replica"):
+        await other.open()
+    await other.close()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,21 @@ import asyncio
 import pytest
 
 from durable.model.lifecycle import HOLD_BLOCKED
-from durable.model.rows import Act, Code, Commit, Delivery, Held, Lane, OutMessage, RunFilter
+from durable.model.rows import (
+    Act,
+    Code,
+    Commit,
+    Delivery,
+    Held,
+    Lane,
+    NewWait,
+    OutMessage,
+    Publication,
+    RunFilter,
+    WaitFilter,
+    WaitKind,
+    WorkerInfo,
+)
 from durable.storage.postgres import batches
 from tests.storage.postgres.players import (
     CANCEL,
@@ -54,6 +68,42 @@ async def test_times_keep_their_microseconds(store, clock, worker):
     row = await store.run("exact")
     assert (row.created_at, row.wake_at) == (NOW, NOW + 7)
     assert await store.now() == NOW
+
+
+@pytest.mark.parametrize("wide", [2**31 - 2, 2**32, 2**53 - 1000])
+async def test_keys_and_numbers_are_wide_enough(store, player, wide):
+    """Runs, workers, histories, messages, waits and publications beyond 2^31 and up to 2^53."""
+    sql = player()
+    for column in (
+        "runs alter key",
+        "workers alter id",
+        "waits alter place",
+        "publications alter n",
+    ):
+        sql(f"alter table {{s}}.{column} restart with {wide}")
+    worker = (await store.register(WorkerInfo("wide", "here", 1), 3600)).worker
+    runs = [new_run(f"wide-{n}", eager_owner=worker) for n in range(4)]
+    kept, left, over, told = [run.key for run in await store.start(runs)]
+    assert (worker, kept) == (wide, wide)
+    sql("update {s}.runs set seq = %b, inbox_head = %b, consumed = %b", (wide, wide, wide))
+    await store.deliver([Delivery("wide-3", "hello", b"")])
+    child = new_run("wide-child", parent_key=left, parent_cmd=1)
+    waiting = NewWait(1, WaitKind.EVENT, ("paid",), wide + 1, key="k")
+    for batch in (
+        [step(kept, wide, consumed=wide)],
+        [step(kept, wide + 1, consumed=wide), finish(over, wide, consumed=wide)],
+        [park(left, wide, consumed=wide, children=[child], messages=[report(told)])],
+        [park(told, wide, consumed=wide + 2, waits=[waiting])],
+    ):
+        answers = await store.commit(worker, batch)
+        assert [answer.code for answer in answers] == [Code.APPLIED] * len(batch)
+        assert answers[0].seq in {wide + 1, wide + 2}
+    assert await store.publish([Publication("paid", "k", b"", 2**52, "once")]) == [1]
+    assert [row.number for row in await store.inbox([(told, wide)])] == [wide + 3]
+    [row] = await store.waits(WaitFilter((WaitKind.EVENT,)))
+    assert (row.run_id, row.place) == ("wide-3", wide)
+    assert (await store.children(left, [1])) == {1: "wide-child"}
+    assert await store.terminate("wide-0", END, CANCEL) == "terminated"
 
 
 # -- ready_at

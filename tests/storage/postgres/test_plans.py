@@ -146,6 +146,16 @@ def test_a_claim(planner, worker, keys):
     assert used == {("runs", "runs_ready"), ("runs", "runs_pkey"), ("inbox", "inbox_pkey")}
 
 
+def test_a_claim_passes_by_what_cannot_be_claimed(planner, worker, keys):
+    """Runs that have ended, are owned or wait for a message are not in its index."""
+    planner("analyze {s}.runs")
+    [(indexed,)] = planner("select reltuples::int8 from pg_class where relname = 'runs_ready'")
+    [(due,)] = planner(
+        "select count(*) from {s}.runs where owner is null and ready_at is not null and hold = 0"
+    )
+    assert indexed == due
+
+
 def test_messages(planner, keys):
     letters = [Delivery(f"run-{i % 4}", "m", b"", f"key-{i}") for i in range(20)]
     planner(planner.texts.deliver, [None, *batches.delivery_arrays(letters)])

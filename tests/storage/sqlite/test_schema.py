@@ -11,8 +11,10 @@ import pytest
 from durable.errors import InvalidInput, MigrationNeeded, StoreUnavailable
 from durable.model.history import CODES
 from durable.model.rows import Code
+from durable.storage.migrations import newest, steps
 from durable.storage.sqlite import SqliteStorage, claiming
-from durable.storage.sqlite.connection import Database
+from durable.storage.sqlite.connection import Database, Values, connect
+from durable.storage.sqlite.migrating import prepare, version
 from tests.storage.conformance.world import Now, World, new
 
 
@@ -35,6 +37,25 @@ async def test_a_prefix_keeps_two_installations_apart(path: Path):
         assert {"durable_runs", "acme_runs", "acme_runs_ready", "acme_readable_runs"} <= names
         assert connection.execute("SELECT id FROM acme_readable_runs").fetchall() == [("r",)]
     connection.close()
+
+
+def test_an_installation_that_another_process_has_just_finished(path: Path):
+    """What is missing is only known under the lock."""
+    database = connect(path, "durable_")
+    proper = database.execute
+
+    def after_another(text: str, values: Values = ()) -> int:
+        if text == "BEGIN IMMEDIATE":
+            database.execute = proper
+            other = connect(path, "durable_")
+            prepare(other, "the other one")
+            other.close()
+        return proper(text, values)
+
+    database.execute = after_another
+    prepare(database, "this one")
+    assert version(database) == newest(steps("sqlite"))
+    database.close()
 
 
 @pytest.mark.parametrize("schema", ["", "a b", "x;y", "1st", "a" * 41])
