@@ -7,6 +7,8 @@ STAMP  := $(VENV)/.installed
 SERVER := $(VENV)/.postgres
 # The other side of the comparison lives in an environment of its own.
 PEER   := $(VENV)/bench
+# Golden histories are replayed on every Python that durable supports and that is installed.
+PYTHONS := $(VENV)/pythons
 # The first interpreter on PATH that is new enough to build the environment with.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -16,19 +18,20 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 ROUNDS  ?=
 SEED    ?=
 OPTIONS ?=
-# Of the simulator: how many seeds, from which one on, on how many processes.
+# Of the simulator: how many seeds, from which one on, on how many processes (of the mutants as well).
 SEEDS   ?= 5000
 FROM    ?= 0
 JOBS    ?= 2
-# More arguments for pytest: make test ARGS="-k lease -x"
+# More arguments for pytest: make test ARGS="-k lease -x"; and on how many processes at most.
 ARGS    ?=
+PROCESSES ?= 4
 
 CAMPAIGN = $(PY) -m tests.campaigns.$(1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lint types layers typing bench \
         crash crash-kill crash-stop crash-server crash-points check-many events stress start-race faulty-runs \
-        replay-campaign simulate explore build clean
+        goldens replay-everywhere replay-campaign simulate mutants explore build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -56,13 +59,17 @@ $(PEER)/.installed: benchmarks/requirements.txt | $(PY)
 	$(PEER)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+$(PYTHONS)/.installed: pyproject.toml tests/golden/pythons.py | $(STAMP)
+	$(PY) -m tests.golden.pythons
+	@touch $@
+
 # --- the daily ones ------------------------------------------------------------------------------
 
 demo: $(STAMP) ## the sixty-second tour: a worker is killed, and nothing is lost
 	@$(VENV)/bin/durable demo
 
 test: $(STAMP) $(SERVER) ## the whole test suite, on SQLite and PostgreSQL
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n auto --maxprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 check: lint types layers typing ## what a change must pass besides the tests
 
@@ -85,9 +92,12 @@ format: $(STAMP) ## write the code as the formatter wants it
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+goldens: $(STAMP) ## record the golden histories that are missing; what is there stays as it is
+	$(PY) -m tests.golden.record
+
 # --- campaigns: long, random, repeatable by their seed -------------------------------------------
 
-bench: $(STAMP) $(SERVER) $(PEER)/.installed ## measure durable, DBOS and the bare database side by side
+bench: $(STAMP) $(SERVER) $(PEER)/.installed ## measure durable, DBOS, Temporal and the bare database side by side
 	$(PY) -m benchmarks --dbos-python $(PEER)/bin/python $(OPTIONS)
 
 crash: crash-kill crash-stop crash-server ## all three crash campaigns
@@ -121,6 +131,12 @@ faulty-runs: $(STAMP) ## random programs on two workers, with faults at random o
 
 simulate: $(STAMP) ## whole clusters on a virtual clock: make simulate SEEDS=50000 FROM=0 JOBS=2
 	$(PY) -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+replay-everywhere: $(STAMP) $(PYTHONS)/.installed ## golden histories on every Python, hash seed and time zone
+	$(PY) -m pytest -m "campaign or not campaign" tests/golden $(ARGS)
+
+mutants: $(STAMP) $(SERVER) ## failures of other systems, brought into this code: the tests must find each of them
+	$(PY) -m tests.mutants --jobs $(JOBS) $(OPTIONS)
 
 replay-campaign: $(STAMP) ## random programs, replayed in other processes
 	$(call CAMPAIGN,replay_programs)
