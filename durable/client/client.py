@@ -23,7 +23,7 @@ from durable.client.reading import detail_of, run_of, state_of
 from durable.client.requests import Replies, Requesting
 from durable.client.results import End, Results
 from durable.client.starter import Starter
-from durable.clock import SECOND, to_micros
+from durable.clock import after, to_micros
 from durable.errors import (
     DurableError,
     InvalidInput,
@@ -266,7 +266,7 @@ class Client(Controlling, Requesting):
         if at is not None:
             return to_micros(at)
         if delay is not None:
-            return self._now() + round(seconds_of(delay, "start(delay=)") * SECOND)
+            return after(self._now(), seconds_of(delay, "start(delay=)"))
         return None
 
     def _new_run(
@@ -292,7 +292,7 @@ class Client(Controlling, Requesting):
             tags = {**(workflow.tags or {}), **(tags or {})}
             limit = workflow.timeout if limit is None else limit
         at = max(self._now(), not_before or 0)
-        deadline = None if limit is None else at + round(limit * SECOND)
+        deadline = None if limit is None else after(at, limit)
         started = RunStarted(
             at,
             lane.workflow,

@@ -393,6 +393,19 @@ async def test_a_delayed_run_starts_when_it_is_due(client: Client) -> None:
             assert run.started_at >= due - timedelta(seconds=0.01)
 
 
+async def test_a_delay_and_a_timeout_that_no_date_can_bear_end_with_the_calendar(
+    client: Client,
+) -> None:
+    """Somebody's "never" is the end of the year 9999, and no error."""
+    never = timedelta.max
+    late = await client.start(count, 1, delay=never, timeout=never)
+    assert await late.status() == "pending"
+    async with Worker(client, workflows=[count]):
+        patient = await client.start(count, 1, timeout=never)
+        assert await patient.result(timeout=10) == 6
+    assert await late.status() == "pending"
+
+
 async def test_bad_arguments_of_start_are_refused_and_nothing_is_stored(client: Client) -> None:
     with pytest.raises(ValueError, match="naive"):
         await client.start(count, 1, at=datetime(2026, 1, 1))  # noqa: DTZ001
