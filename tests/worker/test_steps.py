@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from durable import Retry, current_step, step
-from durable.clock import NEVER, SystemClock
+from durable.clock import NEVER, Clock, SystemClock, VirtualClock
 from durable.errors import RetryAfter, StepFailed, StepTimeout
 from durable.model import history
 from durable.model.commands import RunStep, Site
@@ -62,9 +62,9 @@ class Run:
 
 
 class Bench:
-    def __init__(self, slots: int = 100) -> None:
+    def __init__(self, slots: int = 100, clock: Clock | None = None) -> None:
         self.host = Host()
-        self.runner = StepRunner(self.host, slots, Random(1), SystemClock())
+        self.runner = StepRunner(self.host, slots, Random(1), clock or SystemClock())
         self.run: Any = Run()
         self.count = 0
 
@@ -201,12 +201,14 @@ async def test_a_step_cancelled_before_its_first_moment_frees_its_slot() -> None
     assert len(bench.run.events) == 1
 
 
-async def test_a_thread_learns_that_nobody_waits(bench: Any) -> None:
+async def test_a_thread_learns_that_nobody_waits() -> None:
     """A thread cannot be stopped: `current_step().cancelled` tells it, after a cancel or a time-out."""
+    clock = VirtualClock()
+    bench = Bench(clock=clock)
     contexts: list[Any] = []
     go = threading.Event()
 
-    @step(timeout=0.05)
+    @step(timeout=5)
     def slow() -> None:
         contexts.append(current_step())
         go.wait(10)
@@ -220,12 +222,19 @@ async def test_a_thread_learns_that_nobody_waits(bench: Any) -> None:
         bench.submit(slow)
         cmd = bench.submit(endless)
         await bench.until(lambda: len(contexts) == 2)
-        assert not any(context.cancelled for context in contexts if context.name == "endless")
+        assert not any(context.cancelled for context in contexts)
+        clock.advance(5)
+        await bench.until(lambda: bench.run.events)
+        assert {context.name: context.cancelled for context in contexts} == {
+            "slow": True,
+            "endless": False,
+        }
         bench.cancel(cmd)
         await bench.until(lambda: all(context.cancelled for context in contexts))
         assert len(bench.run.events) == 1
     finally:
         go.set()
+        bench.runner.close()
 
 
 async def test_a_call_that_was_given_up_keeps_its_seat_until_it_ends(
@@ -261,12 +270,14 @@ async def test_a_call_that_was_given_up_keeps_its_seat_until_it_ends(
         bench.runner.close()
 
 
-async def test_a_later_attempt_does_not_change_what_an_earlier_one_is_told(bench: Any) -> None:
+async def test_a_later_attempt_does_not_change_what_an_earlier_one_is_told() -> None:
     """`attempt` is that of the attempt that asks, however long it takes."""
+    clock = VirtualClock()
+    bench = Bench(clock=clock)
     first: list[Any] = []
     go = threading.Event()
 
-    @step(timeout=0.05, retry=Retry(max_attempts=3))
+    @step(timeout=5, retry=Retry(max_attempts=3))
     def slow() -> None:
         first.append(current_step())
         go.wait(10)
@@ -274,11 +285,14 @@ async def test_a_later_attempt_does_not_change_what_an_earlier_one_is_told(bench
     try:
         cmd = bench.submit(slow)
         command = bench.run.active[cmd]
+        await bench.until(lambda: first)
+        clock.advance(5)
         await bench.until(lambda: bench.run.events)
         command.attempt += 1  # as the instance does
         assert first[0].attempt == 1
     finally:
         go.set()
+        bench.runner.close()
 
 
 async def test_a_time_out_is_a_step_timeout(bench: Any) -> None:
