@@ -12,7 +12,17 @@ from durable.model.commands import Site
 class Call(Coroutine[Any, Any, Any]):
     """One use of a verb. Nothing happens, and no command number is taken, until it is awaited."""
 
-    __slots__ = ("_arguments", "_begin", "_calls", "_forgo", "_iterator", "_taken", "code", "line")
+    __slots__ = (
+        "_arguments",
+        "_begin",
+        "_calls",
+        "_forgo",
+        "_iterator",
+        "_taken",
+        "awaited",
+        "code",
+        "line",
+    )
 
     def __init__(
         self,
@@ -32,6 +42,8 @@ class Call(Coroutine[Any, Any, Any]):
         # A future's iterator or a generator's wrapper: both have send, throw and close.
         self._iterator: Any = None
         self._taken = False
+        self.awaited: Any = None
+        """What it waits for, once it has begun."""
         calls[self] = None
 
     @property
@@ -47,7 +59,8 @@ class Call(Coroutine[Any, Any, Any]):
         self._calls.pop(self, None)
 
     def _start(self) -> Any:
-        iterator = self._begin(self, *self._arguments).__await__()
+        self.awaited = self._begin(self, *self._arguments)
+        iterator = self.awaited.__await__()
         self._iterator = iterator
         return iterator
 

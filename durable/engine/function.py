@@ -79,13 +79,14 @@ class Function:
         "_held_back",
         "_instance",
         "_late",
-        "_leaving",
         "_reason",
         "_shields",
         "_start",
         "attempt",
+        "leaving",
         "main",
         "payload",
+        "returned",
     )
 
     def __init__(self, instance: Host, payload: bytes, attempt: int = 1) -> None:
@@ -101,8 +102,10 @@ class Function:
         self._reason: str | None = None
         self._late = False
         """The deadline has passed."""
-        self._leaving = False
+        self.leaving = False
         """It has been left: a cancel has nobody to go to."""
+        self.returned = False
+        """It has been left, and not by an exception."""
         self._shields = 0
         self._held_back = False
         """A cancel waits for the end of the shields."""
@@ -158,7 +161,7 @@ class Function:
             self._stop()
 
     def _stop(self) -> None:
-        if self._leaving:
+        if self.leaving:
             return  # it counts if there was to be another attempt
         if self._shields:
             self._held_back = True
@@ -167,6 +170,19 @@ class Function:
         else:
             self.main.stop(self._instance.timeouts)
 
+    def deliver_cancel(self) -> bool:
+        """Let through a cancel that is held back or on its way, at the next await of the function; whether there is one."""
+        main = self.main
+        if main is None:
+            return False
+        if self._held_back:
+            self._held_back = False
+            main.stop(self._instance.timeouts)
+            return True
+        owed = main.owed is not None
+        main.pay()
+        return owed
+
     def enter_shield(self) -> None:
         """Hold back a cancel that comes from now on."""
         self._shields += 1
@@ -174,7 +190,7 @@ class Function:
     def leave_shield(self) -> bool:
         """Let through what has been held back; whether it goes to the task that is running."""
         self._shields -= 1
-        if self._shields or not self._held_back or self._leaving or self._instance.discarded:
+        if self._shields or not self._held_back or self.leaving or self._instance.discarded:
             return False
         assert self.main is not None
         self._held_back = False
@@ -209,9 +225,9 @@ class Function:
     async def _leave(self, result: bytes, error: BaseException | None) -> None:
         """Everything that is to happen once the function is left, and the end of the run."""
         instance = self._instance
-        self._leaving = True
+        self.leaving = True
         stopped, late = self.stopped, self._late
-        returned = error is None
+        returned = self.returned = error is None
         if late and error is None:
             error = asyncio.CancelledError()  # it swallowed that its time was up
         assert self.main is not None
@@ -289,6 +305,7 @@ class Function:
         if not instance.has("sagas"):
             return Unwound()
         sagas = instance.sagas
+        sagas.root.gather()  # of blocks that nobody has left
         unwound = Unwound()
         if not sagas.root.untouched:
             if error is not None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
+from durable.engine.calls import Call
+from durable.engine.waits import WaitFuture
 from durable.model.events import Err, Ok
 
 if TYPE_CHECKING:
@@ -178,17 +180,51 @@ class Group:
 
 
 class Race(Group):
-    """A group that the first to end decides; of those that end by the same event, the first in order."""
+    """A group that the first to end decides; of those that end by the same event, the first in order.
+
+    Of waits for which something had come before the race began, the one for which it came first. The others
+    have not taken theirs.
+    """
 
     def __init__(self, loop: WorkflowLoop, members: Collection[Any]) -> None:
         super().__init__(loop, members, _any_end, None)
 
     async def _until_decided(self) -> None:
-        await super()._until_decided()
-        idle: asyncio.Future[None] = self._loop.create_future()
-        self._loop.when_idle(idle)
-        await idle
-        self.decided, *self._late = [one for one in dict.fromkeys(self.futures) if one.done()]
+        try:
+            await super()._until_decided()
+            idle: asyncio.Future[None] = self._loop.create_future()
+            self._loop.when_idle(idle)
+            await idle
+        except BaseException:
+            self._give_back(self._ended)  # cancelled: nobody won
+            raise
+        over = self._ended
+        self.decided = self._first(over)
+        self._late = [one for one in over if one is not self.decided]
+        self._give_back(self._late)
+
+    @property
+    def _ended(self) -> list[asyncio.Future[Any]]:
+        return [one for one in dict.fromkeys(self.futures) if one.done()]
+
+    def _give_back(self, unused: Iterable[asyncio.Future[Any]]) -> None:
+        for one in unused:
+            wait = self._wait_of(one)
+            if wait is not None:
+                wait.give_back()
+
+    def _first(self, over: list[asyncio.Future[Any]]) -> asyncio.Future[Any]:
+        first = over[0]
+        if self._wait_of(first) is None:
+            return first
+        waits = [(self._wait_of(one), one) for one in over]
+        return min((wait.came, n, one) for n, (wait, one) in enumerate(waits) if wait)[2]
+
+    def _wait_of(self, future: asyncio.Future[Any]) -> WaitFuture | None:
+        """The wait that is this member, if it found what it waited for as soon as it began."""
+        call = next((call for call, started in self._started.values() if started is future), None)
+        wait = call.awaited if isinstance(call, Call) else None
+        return wait if isinstance(wait, WaitFuture) and wait.found else None
 
 
 def forgo(member: object) -> None:

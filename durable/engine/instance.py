@@ -346,7 +346,12 @@ class Instance:
         return taken
 
     def continue_as_new(self, payload: bytes) -> None:
-        """The function starts again with another input; nothing of this generation goes on."""
+        """The function starts again with another input; nothing of this generation goes on.
+
+        A cancel that has come, and that this generation has not seen, is seen first: the next one would not be told.
+        """
+        if self.function.deliver_cancel():
+            return
         self.emit(self.function.continue_as_new(payload))
         self._over = True  # whatever else runs until this event is done asks for nothing
 

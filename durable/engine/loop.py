@@ -27,7 +27,8 @@ from durable.engine.numbered import (
     in_their_order,
     number_gathering,
 )
-from durable.engine.wait_for import wait_in_line
+from durable.engine.replaced import on_loops
+from durable.errors import NotAllowedInWorkflow
 
 T = TypeVar("T")
 AnyTask = TypeVar("AnyTask", bound=WorkflowTask[Any])
@@ -111,6 +112,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._idle: deque[asyncio.Future[None]] = deque()
         self._time = 0.0
         self.next_number: Callable[[], int] = count(1).__next__
+        self.next_task: Callable[[], int] = count(1).__next__
+        """Numbers apart: how many futures a release, or a version of Python, makes on its way must not show in sets of tasks."""
         self._closed = False
         self._entered = False
         self._in_order: tuple[FrameType, dict[int, asyncio.Task[Any]]] | None = None
@@ -329,7 +332,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 id(item): self.make_task(_TASK, item) for item in coroutines
             }
             self._in_order = asker, tasks
-        task = self._in_order[1].pop(id(coro))
+        task = self._in_order[1].pop(id(coro), None)
+        if task is None:
+            message = (
+                "asyncio.as_completed over what makes new coroutines each time that it is walked over "
+                "cannot be replayed: give it a list"
+            )
+            raise NotAllowedInWorkflow(message)
         if not self._in_order[1]:
             self._in_order = None
         return task
@@ -418,4 +427,4 @@ else:
 for _name, _refuse in refusals(known=vars(WorkflowLoop)).items():
     setattr(WorkflowLoop, _name, _refuse)
 
-wait_in_line(WorkflowLoop)
+on_loops(WorkflowLoop)

@@ -159,12 +159,10 @@ class Mailbox:
         if operation.default is not NO_DEFAULT:
             operation.settle(operation.default)
         else:
-            message = (
-                f"run {self._host.run_id}: no {operation.kind} {operation.name} came in time "
-                f"({operation.site})"
-            )
+            # Without its line: what the code makes of the text must be the same after an edit above it.
+            message = f"run {self._host.run_id}: no {operation.kind} {operation.name} came in time"
             operation.refuse(WaitTimeout(message))
-        self._put_back(given)
+        self.put_back(given)
 
     def on_cancelled(self, event: history.WaitCancelled) -> None:
         """The oldest wait of this name times out now."""
@@ -215,7 +213,7 @@ class Mailbox:
         for operation, error in failed:
             given = self._end(operation)
             operation.refuse(error)
-            self._put_back(given)
+            self.put_back(given)
         return taker is not None
 
     def _look_for(self, operation: WaitOperation) -> None:
@@ -276,6 +274,8 @@ class Mailbox:
             future = operation.future
             self._on_their_way[future] = given
             future.add_done_callback(self.arrived)  # called after the awaiter
+        else:
+            operation.future.found = given
         operation.settle(value)
 
     def arrived(self, future: Any) -> None:
@@ -286,13 +286,13 @@ class Mailbox:
 
     def give_up(self, operation: WaitOperation) -> None:
         """Its awaiter is gone."""
-        self._put_back(self._end(operation))
+        self.put_back(self._end(operation))
 
     def take_back(self, future: WaitFuture) -> None:
         """Its awaiter was cancelled before it saw what it was given."""
-        self._put_back(self._on_their_way.pop(future, ()))
+        self.put_back(self._on_their_way.pop(future, ()))
 
-    def _put_back(self, given: tuple[Arrival, ...]) -> None:
+    def put_back(self, given: tuple[Arrival, ...]) -> None:
         """Others may have it: a wait that is open, or one to come, which finds it in its old place."""
         for event in sorted(given, key=_number):
             self.on_event(event)

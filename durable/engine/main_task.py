@@ -10,6 +10,8 @@ entered before it, lest a time-out that expires later takes the cancel of the ru
 from __future__ import annotations
 
 import asyncio
+import gc
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
@@ -25,6 +27,8 @@ class MainTask(WorkflowTask[T]):
 
     left = False
     """The function has been left: a cancel has nobody to go to."""
+    owed: Callable[[], None] | None = None
+    """Delivers a cancel that was held up, or lost, on its way here: code that runs now has not seen it."""
     _stops = 0
     """Requests in the count that are the run's cancel: 0 or 1."""
 
@@ -39,39 +43,68 @@ class MainTask(WorkflowTask[T]):
         """Cancel it in the name of the run; `armed` gives the time-outs that may expire later."""
         if self.left:
             return
-        group = self._aborting()
-        if group is not None:
+        group = self._group_at_its_end()
+        if group is not None and group._aborting:  # noqa: SLF001  nothing else says so
             # It would swallow the cancel: it waits for its tasks, and raises their errors and nothing else.
-            self._after(group, lambda: self.stop(armed))
+            self.owed = lambda: self.stop(armed)
+            self._after(group, self.pay)
             return
         self._outer = {**self._asked, **dict.fromkeys(armed())}
         super().cancel()
         self._stops = 1
+        self._watch(group)
 
     def _stop_again(self) -> None:
         """What it was stopped by was lost on its way."""
-        if not self.left and self._stops:
-            super().cancel()
-            super().uncancel()
+        if self.left or not self._stops:
+            return
+        group = self._group_at_its_end()
+        if group is not None and group._aborting:  # noqa: SLF001  as above
+            self.owed = self._stop_again
+            self._after(group, self.pay)
+            return
+        super().cancel()
+        super().uncancel()
+        self._watch(group)
 
-    def _aborting(self) -> asyncio.TaskGroup | None:
-        """The group at whose end it waits for tasks that are being cancelled."""
+    def pay(self) -> None:
+        """Deliver the cancel that is owed."""
+        owed, self.owed = self.owed, None
+        if owed is not None:
+            owed()
+
+    def _watch(self, group: Any) -> None:
+        """Stop it again if this group, which the cancel reaches first, has errors to raise: those it raises instead."""
+        if group is not None:
+            self._after(group, self.pay, owing=self._stop_again)
+
+    def _group_at_its_end(self) -> Any:
+        """The group at whose end it waits, for its tasks: the innermost."""
+        found: Any = None
         awaited: Any = self.get_coro()
         while awaited is not None:
             if getattr(awaited, "cr_code", None) in _GROUP_EXITS:
-                group: Any = awaited.cr_frame.f_locals["self"]
-                if group._aborting:  # noqa: SLF001  nothing else says so
-                    return group  # type: ignore[no-any-return]
-            awaited = getattr(awaited, "cr_await", None)
-        return None
+                found = awaited.cr_frame.f_locals["self"]
+                if found is not None and found._aborting:  # noqa: SLF001  as above
+                    return found
+            awaited = _awaited_by(awaited)
+        return found
 
-    def _after(self, group: Any, act: Callable[[], None]) -> None:
-        """Act once the group has ended and its task awaits again."""
+    def _after(
+        self,
+        group: Any,
+        act: Callable[[], None],
+        *,
+        owing: Callable[[], None] | None = None,
+    ) -> None:
+        """Act once the group has ended and its task awaits again; `owing` is owed if one of its tasks fails."""
         loop = self.get_loop()
         left = dict.fromkeys(group._tasks)  # noqa: SLF001  nothing else knows them
 
         def ended(task: asyncio.Task[Any]) -> None:
             left.pop(task, None)
+            if owing is not None and not task.cancelled() and task.exception() is not None:
+                self.owed = owing
             if not left:
                 loop.call_soon(act)
 
@@ -84,6 +117,7 @@ class MainTask(WorkflowTask[T]):
         """Nothing is cancelled any more."""
         self._asked = {}
         self._outer = {}
+        self.owed = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         asker = _asker(sys._getframe(1))  # noqa: SLF001  who asks is what counts
@@ -107,9 +141,9 @@ class MainTask(WorkflowTask[T]):
         if not outer:
             return left - self._stops
         if isinstance(asker, asyncio.TaskGroup):
-            self._after(
-                asker, self._stop_again
-            )  # it raises the errors of its tasks, and nothing else
+            # It raises the errors of its tasks, and nothing else.
+            self.owed = self._stop_again
+            self._after(asker, self.pay)
         return left
 
 
@@ -118,6 +152,16 @@ class ProtectedTask(WorkflowTask[T]):
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002
         return False
+
+
+def _awaited_by(awaiting: Any) -> Any:
+    """What a coroutine, or a step of an async generator, awaits."""
+    awaited = getattr(awaiting, "cr_await", None)
+    if awaited is None and type(awaiting).__name__.startswith("async_generator_"):
+        # Of `anext()` and its like nothing but the collector knows the generator.
+        generators = filter(inspect.isasyncgen, gc.get_referents(awaiting))
+        awaited = next((generator.ag_await for generator in generators), None)
+    return awaited
 
 
 def _asker(frame: FrameType) -> object | None:

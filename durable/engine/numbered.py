@@ -47,7 +47,7 @@ class WorkflowTask(asyncio.Task[T]):
         name: str | None = None,
         context: contextvars.Context | None = None,
     ) -> None:
-        number: int = loop.next_number()
+        number: int = loop.next_task()
         self.number = 0
         self.context = contextvars.copy_context() if context is None else context
         super().__init__(coro, loop=loop, name=name or f"Task-{number}", context=self.context)

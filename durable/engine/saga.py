@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.errors import StepFailed
@@ -35,6 +37,10 @@ class Protector(Protocol):
     def main(self) -> asyncio.Task[None] | None: ...
     @property
     def stopped(self) -> bool: ...
+    @property
+    def leaving(self) -> bool: ...
+    @property
+    def returned(self) -> bool: ...
     def protected_task(self, coroutine: Coroutine[Any, Any, Any]) -> ProtectedTask[Any]: ...
 
 
@@ -54,10 +60,11 @@ class Host(Protocol):
 class Undo:
     """One thing to be undone: `step` names what, `fn` and what `encode` gives are how."""
 
-    __slots__ = ("encode", "fn", "late", "site", "step")
+    __slots__ = ("encode", "fn", "late", "number", "site", "step")
 
     def __init__(
         self,
+        number: int,
         step: str,
         fn: Step[..., Any],
         encode: Callable[[], bytes],
@@ -65,6 +72,8 @@ class Undo:
         *,
         late: bool = False,
     ) -> None:
+        self.number = number
+        """Its place among all undos of the run, in the order of completion."""
         self.step = step
         self.fn = fn
         self.encode = encode
@@ -83,14 +92,18 @@ class Undo:
 class Scope:
     """What has to be undone if a block, or the run, fails."""
 
-    __slots__ = ("_into", "_quiet", "running", "undos")
+    __slots__ = ("_inner", "_into", "_quiet", "next_number", "running", "undos")
 
-    def __init__(self) -> None:
+    def __init__(self, next_number: Callable[[], int]) -> None:
+        self.next_number = next_number
+        """Of the next undo; one count for all scopes of a run."""
         self.undos: list[Undo] = []
         """In the order of completion."""
         self.running: dict[int, StepOperation] = {}
         """Steps with `compensate` that are under way, by command."""
         self._quiet: asyncio.Future[None] | None = None
+        self._inner: dict[Scope, None] = {}
+        """Open blocks directly inside, in other tasks than the one that leaves this block."""
         self._into: Scope | None = None
         """Where it went when its block ended."""
 
@@ -123,7 +136,9 @@ class Scope:
             value = step.result.decode(result, f"result of step {step.name}")
             return fn.arguments.encode((value,), {}, f"step {fn.name}")
 
-        scope.undos.append(Undo(step.name, fn, encode, operation.site, late=operation.given_up))
+        number = self.next_number()
+        late = operation.given_up
+        scope.undos.append(Undo(number, step.name, fn, encode, operation.site, late=late))
         scope.tell()
 
     def failed(self, operation: StepOperation) -> None:
@@ -136,21 +151,41 @@ class Scope:
         """To be undone whatever it is: `ctx.compensate`."""
         self.end.undos.append(undo)
 
+    def opened(self, inner: Scope) -> None:
+        """A block has begun inside of this one."""
+        self._inner[inner] = None
+
     def merge_into(self, outer: Scope) -> None:
         """Its block has ended: what is in it, and what tasks that it began still do, belongs to `outer`."""
-        outer.undos += self.undos
-        outer.running |= self.running
-        self.undos, self.running = [], {}
+        outer._inner.pop(self, None)
+        outer._take(self)
+        outer._inner |= self._inner
+        self._inner = {}
         self._into = outer
 
     def split(self) -> Scope:
-        """A scope of its own for all that it holds now; what comes later stays here."""
-        doomed = Scope()
-        doomed.undos, self.undos = self.undos, []
-        doomed.running, self.running = self.running, {}
-        for operation in doomed.running.values():
-            operation.scope = doomed
+        """A scope of its own for all that it holds now, in blocks inside of it too; what comes later stays here."""
+        self.gather()
+        doomed = Scope(self.next_number)
+        doomed._take(self)
         return doomed
+
+    def gather(self) -> None:
+        """Take what open blocks inside of it hold."""
+        for inner in self._inner:
+            inner.gather()
+            self._take(inner)
+
+    def _take(self, other: Scope) -> None:
+        """All that the other one holds."""
+        interleaved = self.undos and other.undos and self.undos[-1].number > other.undos[0].number
+        self.undos += other.undos
+        if interleaved:
+            self.undos.sort(key=attrgetter("number"))
+        for operation in other.running.values():
+            operation.scope = self
+        self.running |= other.running
+        other.undos, other.running = [], {}
 
     async def quiet(self) -> None:
         """Wait until no step is under way."""
@@ -186,7 +221,7 @@ class Sagas:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self.root = Scope()
+        self.root = Scope(count().__next__)
         self.open: dict[Scope, None] = {self.root: None}
         """Scopes whose block has not ended, or is being undone."""
         self._by_error: list[tuple[BaseException, Unwound]] = []
@@ -220,7 +255,8 @@ class Sagas:
         step = as_step(undo)
         checks.usable("step", step)
         encoded = step.arguments.encode(args, kwargs, f"step {step.name}")
-        self.scope().add(Undo(step.name, step, lambda: encoded, site))
+        scope = self.scope()
+        scope.add(Undo(scope.next_number(), step.name, step, lambda: encoded, site))
 
     async def unwind(self, doomed: Scope, error: BaseException) -> None:
         """Undo what a block did that `error` leaves, out of reach of any cancellation.
@@ -239,7 +275,9 @@ class Sagas:
         del self.open[doomed]
         unwound: Unwound = task.result()
         beside = function.stopped or asyncio.current_task() is not function.main
-        if isinstance(error, asyncio.CancelledError) and beside:
+        if isinstance(error, GeneratorExit) and function.leaving:
+            self._aside.add(unwound)  # of a generator that the end of the run closed
+        elif isinstance(error, asyncio.CancelledError) and beside:
             # Nothing says any more which of the cancellations that end a run is this one's.
             self._aside.add(unwound)
         elif unwound:
@@ -312,7 +350,7 @@ class SagaBlock:
     def __init__(self, host: Host, sagas: Sagas) -> None:
         self._host = host
         self._sagas = sagas
-        self._scope = Scope()
+        self._scope = Scope(sagas.root.next_number)
         self._inside: Scope | None = None
         """The block round this one, as code inside of it knows it."""
         self._outer = sagas.root
@@ -325,6 +363,7 @@ class SagaBlock:
         self._entered = True
         self._inside = SCOPE.get()
         self._outer = self._sagas.scope()
+        self._outer.opened(self._scope)
         self._sagas.open[self._scope] = None
         SCOPE.set(self._scope)
 
@@ -336,6 +375,8 @@ class SagaBlock:
         # No token: a block may be left in another task than it was entered in, as by an AsyncExitStack.
         SCOPE.set(self._inside)
         del self._sagas.open[self._scope]
+        if kind is GeneratorExit and self._host.function.returned:
+            error = None  # a generator that was left in the middle, by a run that has gone well
         doomed = None if error is None else self._scope.split()
         # What tasks that were begun inside do from now on belongs to what is round the block.
         self._scope.merge_into(self._outer.end)

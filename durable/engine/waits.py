@@ -49,6 +49,7 @@ class Home(Protocol):
 
     def give_up(self, operation: WaitOperation) -> None: ...
     def take_back(self, future: WaitFuture) -> None: ...
+    def put_back(self, given: tuple[Arrival, ...]) -> None: ...
     def arrived(self, future: WaitFuture) -> None: ...
 
 
@@ -61,6 +62,8 @@ class WaitFuture(OperationFuture):
 
     home: Home
     """Set by who makes it."""
+    found: tuple[Arrival, ...] = ()
+    """What had come already when the wait began."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         if self.done():
@@ -71,6 +74,16 @@ class WaitFuture(OperationFuture):
         """Whoever asks has it from here on, whatever he does next: a new generation must not have it too."""
         self.home.arrived(self)
         return super().result()
+
+    @property
+    def came(self) -> int:
+        """The place in the inbox of the last of what it found."""
+        return max(event.number for event in self.found)
+
+    def give_back(self) -> None:
+        """Nobody makes anything of what it found: it has not come to this wait."""
+        found, self.found = self.found, ()
+        self.home.put_back(found)
 
 
 class WaitOperation:
@@ -139,7 +152,16 @@ class WaitOperation:
     def refuse(self, error: BaseException) -> None:
         self.future.operation = None
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(_bearable(error))
+
+
+def _bearable(error: BaseException) -> BaseException:
+    """What a future can hold: not a `StopIteration`, which would end the coroutine that awaits it as a result."""
+    if not isinstance(error, StopIteration):
+        return error
+    instead = RuntimeError("where= raised StopIteration: give next() a default")
+    instead.__cause__ = error
+    return instead
 
 
 class SendOperation:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -245,7 +247,14 @@ def test_a_cancel_while_a_timeout_is_being_cleaned_up():
     assert ended(slow_to_leave, noise=0, park=0).outcome == "too late"
 
 
-def test_a_cancel_while_a_group_fails_is_not_lost_in_it():
+@asynccontextmanager
+async def _a_group() -> AsyncIterator[asyncio.TaskGroup]:
+    async with asyncio.TaskGroup() as group:
+        yield group
+
+
+@pytest.mark.parametrize("entered", [asyncio.TaskGroup, _a_group], ids=["plain", "in a generator"])
+def test_a_cancel_while_a_group_fails_is_not_lost_in_it(entered):
     """The group raises the errors of its tasks; the cancel is raised at the next await."""
 
     @workflow
@@ -257,7 +266,7 @@ def test_a_cancel_while_a_group_fails_is_not_lost_in_it():
                 await ctx.sleep(50)
 
         try:
-            async with asyncio.TaskGroup() as group:
+            async with entered() as group:
                 group.create_task(slow_to_leave())
                 group.create_task(ctx.step(ledger.refuse, "a"))
         except* ValueError:
@@ -266,6 +275,55 @@ def test_a_cancel_while_a_group_fails_is_not_lost_in_it():
 
     assert ended(group_fails, noise=0, park=0, latencies=[1]).outcome == "went on"
     assert status_of(ended(group_fails, noise=0, park=0, latencies=[1], cancel_at=2)) == "cancelled"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_cancel_that_makes_a_group_fail_is_not_lost_in_it(depth):
+    """A task of the group raises something else in its cleanup: nobody has seen the cancel yet."""
+
+    @workflow
+    async def group_fails(ctx: Context) -> str:
+        async def fails_to_leave() -> None:
+            try:
+                await ctx.sleep(1000)
+            except asyncio.CancelledError:
+                raise ValueError("cleanup failed") from None
+
+        async def groups(left: int) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails_to_leave())
+                if left:
+                    await groups(left - 1)
+
+        try:
+            await groups(depth - 1)
+        except* ValueError:
+            pass
+        return await ctx.step(plain, "went on")
+
+    assert status_of(ended(group_fails, noise=0, park=0, cancel_at=1)) == "cancelled"
+
+
+def test_a_cancel_of_a_group_whose_tasks_leave_is_raised_once():
+    @workflow
+    async def group_leaves(ctx: Context) -> list[str]:
+        seen = []
+
+        async def leaves() -> None:
+            try:
+                await ctx.sleep(1000)
+            finally:
+                seen.append("left")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(leaves())
+        except asyncio.CancelledError:
+            seen.append(await ctx.step(plain, "cleaned up"))
+        return seen
+
+    recording = ended(group_leaves, noise=0, park=0, cancel_at=1)
+    assert recording.outcome == ["left", "cleaned up"]
 
 
 def test_uncancel_by_the_code_itself():
@@ -451,6 +509,49 @@ def test_a_cancel_reaches_children():
     assert driver.cancelled_children == ["called", "started"]
     assert status_of(recording) == "cancelled"
     assert same_on_replay(parent, recording)
+
+
+@workflow
+async def shielded_generations(ctx: Context, left: int) -> str:
+    if not left:
+        return "in spite of it"
+    async with ctx.shield():
+        await ctx.sleep(60)
+        await ctx.continue_as_new(left - 1)
+    raise AssertionError
+
+
+@workflow
+async def generations_after_a_group(ctx: Context, left: int) -> str:
+    async def slow_to_leave() -> None:
+        try:
+            await ctx.sleep(1000)
+        finally:
+            await ctx.sleep(50)
+
+    if not left:
+        return "in spite of it"
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(slow_to_leave())
+            group.create_task(ctx.step(ledger.refuse, "a"))
+    except* ValueError:
+        pass
+    try:
+        await ctx.continue_as_new(left - 1)
+    finally:
+        await ctx.step(plain, "cleaned up")
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "body, at", [(shielded_generations, 1), (generations_after_a_group, 2)], ids=["shield", "group"]
+)
+def test_a_cancel_that_was_not_seen_yet_is_seen_before_a_new_generation(body, at):
+    """What held it back, a shield or a group that was failing, ends with the generation: the cancel would too."""
+    recording = ended(body, 2, noise=0, park=0, latencies=[1], cancel_at=at)
+    assert status_of(recording) == "cancelled"
+    assert "ContinuedAsNew" not in kinds(recording)
 
 
 def test_children_are_cancelled_before_anything_is_undone():

@@ -181,13 +181,17 @@ def test_current_context_is_there_only_in_a_workflow():
         current_context()
 
 
-@pytest.mark.parametrize("given", ["set", "iterator", "awaitable"])
+@pytest.mark.parametrize("given", ["set", "iterator", "awaitable", "new each time"])
 def test_as_completed_over_what_has_no_order_is_refused(given, recwarn):
     """A set or an iterator of coroutines has no order that could be replayed."""
 
     class Awaitable:
         def __await__(self):
             yield
+
+    class NewEachTime(list[str]):
+        def __iter__(self):
+            return iter([chain(None, name) for name in "abc"])
 
     @workflow
     async def awaits(ctx: Context, given: str) -> list[str]:
@@ -196,6 +200,7 @@ def test_as_completed_over_what_has_no_order_is_refused(given, recwarn):
             "set": lambda: set(coroutines),
             "iterator": lambda: iter(coroutines),
             "awaitable": lambda: [*coroutines, Awaitable()],
+            "new each time": lambda: NewEachTime("abc"),
         }[given]()
         try:
             return [await task for task in asyncio.as_completed(over)]

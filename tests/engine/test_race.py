@@ -8,8 +8,9 @@ import itertools
 import pytest
 
 from durable.engine.context import Context
+from durable.model.events import Request
 from tests.engine.bodies import after, decline, of, run
-from tests.engine.driver import live
+from tests.engine.driver import Asked, Sent, live, same_on_replay
 from tests.engine.workflows import note
 
 
@@ -128,3 +129,85 @@ def test_a_race_inside_a_race():
         return await ctx.race(inner=inner, late=ctx.sleep(9))
 
     assert run(body) == ("inner", ("x", "x"))
+
+
+STOP = Sent(0, "stop")
+ASK = Request("ask", str, str)
+
+
+async def _actor(ctx: Context) -> list[str]:
+    """The loop of an actor: one of two events at a time, while both come."""
+    await ctx.sleep(1)
+    seen: list[str] = []
+    while "stop" not in seen:
+        name, value = await ctx.race(m=ctx.wait_for_event("m"), stop=ctx.wait_for_event("stop"))
+        seen.append("stop" if name == "stop" else value)
+    return [*seen, *await _left(ctx, "m")]
+
+
+async def _left(ctx: Context, name: str) -> list[str]:
+    """The events of this name that nobody has taken."""
+    left: list[str] = []
+    while (value := await ctx.wait_for_event(name, timeout=0, default=None)) is not None:
+        left.append(value)
+    return left
+
+
+def _m(value: str) -> Sent:
+    return Sent(0, "m", value)
+
+
+@pytest.mark.parametrize(
+    "sends, seen",
+    [
+        ([_m("1"), _m("2"), STOP], ["1", "2", "stop"]),
+        ([_m("1"), STOP, _m("2")], ["1", "stop", "2"]),
+        ([STOP, _m("1"), _m("2")], ["stop", "1", "2"]),
+    ],
+    ids=["at the end", "between", "at once"],
+)
+def test_of_events_that_had_come_before_the_first_wins_and_the_others_stay(sends, seen):
+    """An event that a loser waited for stays in the inbox, in its place."""
+    recording = live(of(_actor), sends=sends)
+    assert recording.outcome == seen
+    assert same_on_replay(of(_actor), recording)
+
+
+def test_a_request_that_a_loser_found_can_still_be_answered():
+    async def body(ctx: Context) -> list[object]:
+        await ctx.sleep(1)
+        name, _ = await ctx.race(m=ctx.wait_for_event("m"), ask=ctx.wait_for_request(ASK))
+        request = await ctx.wait_for_request(ASK, timeout=0, default=None)
+        assert request is not None
+        request.reply("yes")
+        return [name, request.payload]
+
+    recording = live(of(body), sends=[_m("1"), Asked(0, "ask", "q")])
+    assert recording.outcome == ["m", "q"]
+
+
+def test_a_race_that_is_cancelled_before_it_was_over_has_taken_nothing():
+    async def body(ctx: Context) -> list[str]:
+        await ctx.sleep(1)
+        race = asyncio.create_task(ctx.race(m=ctx.wait_for_event("m"), other=ctx.sleep(5)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        race.cancel()
+        await asyncio.wait([race])
+        assert race.cancelled()
+        return await _left(ctx, "m")
+
+    assert live(of(body), sends=[_m("1")]).outcome == ["1"]
+
+
+def test_what_needs_no_event_and_is_named_first_wins_over_an_event():
+    async def body(ctx: Context) -> list[object]:
+        async def now() -> str:
+            return "now"
+
+        await ctx.sleep(1)
+        won = await ctx.race(now=now(), m=ctx.wait_for_event("m"))
+        again = await ctx.race(m=ctx.wait_for_event("m"), now=now())
+        return [won, again]
+
+    assert live(of(body), sends=[_m("1")]).outcome == [("now", "now"), ("m", "1")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -573,3 +574,95 @@ def test_undone_at_every_length_of_the_history():
             assert undone() == expected[::-1], (at, seed)
             assert without_patches(recording.trace)
             assert same_on_replay(five_steps, recording)
+
+
+@pytest.mark.parametrize("inner", [0, 1, 2])
+def test_what_was_done_in_an_open_block_of_a_task_is_undone_with_the_block_round_it(inner):
+    """Tasks begun inside belong to the block, however deep in blocks of their own they are."""
+
+    @workflow
+    async def outer_fails(ctx: Context) -> str:
+        async def books(name: str, depth: int) -> None:
+            async with AsyncExitStack() as stack:
+                for _ in range(depth):
+                    await stack.enter_async_context(ctx.saga())
+                await ctx.step(act, name)
+                await ctx.sleep(100)
+                await ctx.step(act, f"{name} later")
+
+        async def refuses() -> None:
+            await ctx.sleep(10)
+            raise ValueError
+
+        tasks = []
+        try:
+            async with ctx.saga():
+                tasks = [asyncio.create_task(books("a", inner)), asyncio.create_task(books("b", 0))]
+                await asyncio.gather(*tasks, refuses())
+        except ValueError:
+            pass
+        await asyncio.gather(*tasks)
+        return "done"
+
+    recording = ended(outer_fails, noise=0, latencies=[1])
+    assert recording.outcome == "done"
+    assert sorted(ledger.DONE[:2]) == ["a", "b"]
+    assert ledger.DONE[2:4] == [f"undo {name}" for name in reversed(ledger.DONE[:2])]
+    assert sorted(ledger.DONE[4:]) == ["a later", "b later"]
+
+
+def test_what_blocks_did_side_by_side_is_undone_last_completed_first():
+    @workflow
+    async def side_by_side(ctx: Context) -> None:
+        async def first() -> None:
+            async with ctx.saga():
+                await ctx.step(act, "a")
+                await ctx.sleep(100)
+
+        async def second() -> None:
+            async with ctx.saga():
+                await ctx.sleep(10)
+                await ctx.step(act, "b")
+            await ctx.sleep(20)
+            await ctx.step(act, "c")
+
+        await asyncio.gather(first(), second())
+        raise KeyError
+
+    ended(side_by_side, noise=0)
+    assert ledger.DONE == ["a", "b", "c", "undo c", "undo b", "undo a"]
+
+
+def test_what_a_block_did_that_nobody_left_is_undone_when_the_run_fails():
+    @workflow
+    async def never_left(ctx: Context) -> None:
+        stack = AsyncExitStack()
+        await stack.enter_async_context(ctx.saga())
+        await ctx.step(act, "a")
+        raise KeyError
+
+    assert status_of(ended(never_left)) == "compensated"
+    assert ledger.DONE == ["a", "undo a"]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_generator_that_was_left_in_the_middle_undoes_nothing_of_a_run_that_went_well(failing):
+    """It is closed when the run ends, in the middle of its block."""
+
+    @workflow
+    async def leaves_a_generator(ctx: Context) -> str:
+        async def books() -> AsyncIterator[str]:
+            async with ctx.saga():
+                for name in "abc":
+                    yield await ctx.step(act, name)
+
+        async for name in books():
+            if name == "b":
+                break
+        if failing:
+            raise KeyError
+        return "done"
+
+    recording = ended(leaves_a_generator)
+    assert status_of(recording) == ("compensated" if failing else "completed")
+    assert ledger.DONE[2:] == (["undo b", "undo a"] if failing else [])
