@@ -149,6 +149,7 @@ ALLOWED: list[Callable[[], object]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 @pytest.mark.parametrize("call, what, code", FORBIDDEN, ids=[what for _, what, _ in FORBIDDEN])
 def test_what_cannot_be_repeated_is_seen_at_its_line(call: Callable[[], object], what, code):
     look = Look(raises=False)
