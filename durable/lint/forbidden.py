@@ -12,7 +12,7 @@ _LOGGERS = (
 _NAMES: Mapping[str, Mapping[str, str]] = {
     "DUR101": {
         "time": "time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time process_time_ns"
-        " thread_time thread_time_ns clock_gettime clock_gettime_ns localtime gmtime ctime strftime",
+        " thread_time thread_time_ns clock_gettime clock_gettime_ns localtime gmtime ctime asctime strftime",
         "datetime.datetime": "now utcnow today",
         "datetime.date": "today",
         "django.utils.timezone": "now localtime localdate",
@@ -129,12 +129,21 @@ _HARMLESS_WITH: Mapping[str, int] = {
     "time.localtime": 1,
     "time.gmtime": 1,
     "time.ctime": 1,
+    "time.asctime": 1,
     "time.strftime": 2,
     "random.Random": 1,
     "numpy.random.RandomState": 1,
     "numpy.random.default_rng": 1,
 }
 """Harmless with so many arguments: they convert a given time, or start from a given seed."""
+
+_CALLERS: Mapping[str, int] = {
+    "builtins.iter": 0,
+    "collections.defaultdict": 0,
+    "builtins.map": 1,
+    "builtins.filter": 1,
+}
+"""They call their first argument, with so many arguments at least."""
 
 _METHODS: Mapping[str, str] = {
     "run_in_executor": "DUR205",
@@ -174,6 +183,14 @@ def rule_of_call(name: str | None, call: ast.Call) -> str | None:
         return None
     enough = _HARMLESS_WITH.get(name)
     if enough is not None and len(call.args) + len(call.keywords) >= enough:
+        return None
+    return rule_of(name)
+
+
+def rule_of_callback(caller: str | None, name: str | None) -> str | None:
+    """The rule that a call of `caller` breaks whose first argument is the function of this qualified name."""
+    given = _CALLERS.get(caller or "")
+    if given is None or name is None or _HARMLESS_WITH.get(name, given + 1) <= given:
         return None
     return rule_of(name)
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 import difflib
 import linecache
 import logging
+import re
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from durable.engine.instance import Instance
-from durable.errors import NondeterminismError
+from durable.errors import Failure, NondeterminismError, RunTimeout
 from durable.model.commands import (
     Command,
+    ContinueRun,
+    FailRun,
     RunStep,
     Send,
     SetState,
@@ -25,8 +29,9 @@ from durable.model.commands import (
     StartTimer,
     StartWait,
 )
+from durable.model.failure import decode_failure
 from durable.model.wire import EventRow, decode_event
-from durable.worker.guard import Look, Sighting
+from durable.worker.guard import Look, Sighting, is_installed
 from durable.worker.unrepeatable import LOG
 
 if TYPE_CHECKING:
@@ -41,6 +46,12 @@ _MOST_LOOKED_AT: Final = 2_000
 """Events of a history that is replayed with the guard looking, which makes it several times as slow."""
 _WIDEST: Final = 48
 """Characters of a call."""
+_LONGEST: Final = 120
+"""Characters of an exception's message."""
+_TIMED_OUT: Final = f"{RunTimeout.__module__}:{RunTimeout.__qualname__}"
+"""Not raised by the code: the time of the run was up."""
+_LIBRARIES: Final = (__file__.rpartition("worker")[0], sysconfig.get_path("stdlib"), "<")
+"""How files begin that are not the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,19 @@ class Asked:
     def what(self) -> str:
         """What makes it the same as another one, as far as it can be told by looking."""
         return f"{self.kind} {self.name}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An exception that left the code while it was replayed, and the user's line that it came from."""
+
+    name: str
+    message: str
+    place: str
+
+    def __str__(self) -> str:
+        what = f"{self.name}: {self.message}" if self.message else self.name
+        return f"{what} at {self.place}" if self.place else what
 
 
 def explained(
@@ -82,9 +106,9 @@ def explained(
 def _explanation(
     command: int, workflow: Workflow[Any, Any], run_id: str, rows: Sequence[EventRow]
 ) -> str:
-    code, seen = _asked_by_code(workflow, run_id, rows)
-    told = _Told(command, _asked_by_history(rows), code, _mentioned(workflow.fn))
-    unrepeatable = [sighting for sighting in seen if sighting.kind is not LOG]
+    code = _Replayed(workflow, run_id, rows)
+    told = _Told(command, _asked_by_history(rows), code.asked, code.raised, _mentioned(workflow.fn))
+    unrepeatable = [sighting for sighting in code.seen if sighting.kind is not LOG]
     lines = [
         f"run {run_id} cannot go on: the code no longer matches its history at command {command}",
         "",
@@ -118,33 +142,63 @@ def _asked_by_history(rows: Sequence[EventRow]) -> dict[int, Asked]:
     return found
 
 
-def _asked_by_code(
-    workflow: Workflow[Any, Any], run_id: str, rows: Sequence[EventRow]
-) -> tuple[dict[int, Asked], Sequence[Sighting]]:
-    """By number, and what the guard saw meanwhile."""
-    instance = Instance(workflow, run_id)
-    instance.expect(rows)
-    found: dict[int, Asked] = {}
+class _Replayed:
+    """What the code asks for, by number; what the guard saw meanwhile; and with what exception the code ended."""
 
-    def apply_all() -> None:
+    def __init__(self, workflow: Workflow[Any, Any], run_id: str, rows: Sequence[EventRow]) -> None:
+        self.asked: dict[int, Asked] = {}
+        self.raised: Raised | None = None
+        self._file = workflow.fn.__code__.co_filename
+        look = Look(raises=False)
+        instance = Instance(workflow, run_id)
+        instance.expect(rows)
+        try:
+            if len(rows) <= _MOST_LOOKED_AT:
+                look.over(lambda: instance.replay(lambda: self._apply(instance, rows)))
+            else:
+                instance.replay(lambda: self._apply(instance, rows))
+        except Exception:  # noqa: S110  it is what is being explained
+            pass
+        finally:
+            instance.discard()
+        self.seen: Sequence[Sighting] = tuple(look.seen.values())
+
+    def _apply(self, instance: Instance, rows: Sequence[EventRow]) -> None:
         for row in rows:
             instance.live = row is rows[-1]
             for command in instance.apply(decode_event(row)):
-                asked = _asked(command)
-                if asked is not None:
-                    found.setdefault(command.cmd, asked)  # type: ignore[union-attr]
+                self._note(command)
 
-    look = Look(raises=False)
-    try:
-        if len(rows) <= _MOST_LOOKED_AT:
-            look.over(lambda: instance.replay(apply_all))
-        else:
-            instance.replay(apply_all)
-    except Exception:  # noqa: S110  it is what is being explained
-        pass
-    finally:
-        instance.discard()
-    return found, tuple(look.seen.values())
+    def _note(self, command: Command) -> None:
+        asked = _asked(command)
+        if asked is not None:
+            self.asked.setdefault(command.cmd, asked)  # type: ignore[union-attr]
+        elif isinstance(command, FailRun | ContinueRun) and command.failure is not None:
+            failure = decode_failure(command.failure)
+            if failure.type != _TIMED_OUT:
+                self.raised = _raised(failure, self._file)
+
+
+def _raised(failure: Failure, file: str) -> Raised:
+    """Of a group, its first member: that is what went wrong."""
+    while failure.exceptions:
+        failure = failure.exceptions[0]
+    message = failure.message.partition("\n")[0]
+    if len(message) > _LONGEST:
+        message = message[: _LONGEST - 3] + "..."
+    name = re.split(r"[:.]", failure.type)[-1]
+    return Raised(name, message, _place_in(failure.traceback, file))
+
+
+def _place_in(traceback: str, file: str) -> str:
+    """The innermost line in it that is the user's, whose workflow is in `file`."""
+    lines: list[tuple[str, str]] = re.findall(
+        r'^  File "(.+)", line (\d+)', traceback, re.MULTILINE
+    )
+    for path, line in reversed(lines):
+        if path == file or not (path.startswith(_LIBRARIES) or is_installed(path)):
+            return f"{path.replace(chr(92), '/').rpartition('/')[2]}:{line}"
+    return ""
 
 
 def _asked(command: Command) -> Asked | None:
@@ -217,6 +271,7 @@ class _Told:
         place: int,
         recorded: Mapping[int, Asked],
         code: Mapping[int, Asked],
+        raised: Raised | None,
         mentioned: frozenset[str],
     ) -> None:
         self._place = place
@@ -230,6 +285,10 @@ class _Told:
         self._old = recorded[place]
         self._new = code.get(place)
         self._mentioned = mentioned
+        asks_for_other = self._new is not None and self._new.what != self._old.what
+        has_failed = self._old.kind == "undo"  # the run failed in its history, too
+        self._raised = None if asks_for_other or has_failed else raised
+        """Because of which the code does not come to what history has next, or gives it up."""
 
     # - side by side
 
@@ -279,6 +338,8 @@ class _Told:
     def cause(self) -> str:
         """What is likely to have happened."""
         old, new = self._old.what, self._new and self._new.what
+        if self._raised is not None:
+            return f"the code raises {self._raised}, where history goes on with {old}"
         if new is None:
             if self._is_still_there:
                 return f"{old} is not come to any more, or was given up at once"
@@ -298,11 +359,14 @@ class _Told:
     def mend(self) -> str:
         """Code with which runs that are open go the way that they began."""
         old, new = self._old, self._new
+        if self._raised is not None:
+            return f"the line that raises; or, if it is meant to\n{self._either()}"
         if new is not None and old.what != new.what and not self._comes_later:
             if self._is_still_there:
                 return f'if ctx.patched("add {new.name}"):\n    {self._source(new)}'
             if old.kind == new.kind == "step":
                 return f'@step(name="{old.name}"), if it does the same; or else\n{self._either()}'
+            return self._either()
         if new is not None and old.what == new.what and old.kind == "step":
             return (
                 f'@step(fingerprint="warn"), if the old result will do; or else\n{self._either()}'
@@ -322,6 +386,8 @@ class _Told:
 
     def _either(self) -> str:
         what = "the end" if self._new is None else _shown(self._new)
+        if self._raised is not None:
+            what = f"raise {self._raised.name}  {self._raised.place}".rstrip()
         return (
             f'if ctx.patched("change {self._old.name}"):\n    ...  # as it is: {what}\n'
             f"else:\n    ...  # as it was: {_shown(self._old)}"

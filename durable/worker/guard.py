@@ -12,16 +12,29 @@ import gc
 import linecache
 import math
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from types import CodeType, FrameType
-from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
+from durable.engine.instance import Instance
 from durable.errors import NotAllowedInWorkflow
 from durable.model.commands import Site
 from durable.model.directives import directive_in
-from durable.worker.unrepeatable import BY_MODULE, LOG, RANDOM, SEEDING, Kind, kind_of_call
+from durable.worker.unrepeatable import (
+    BY_MODULE,
+    LOG,
+    RANDOM,
+    SEEDING,
+    Kind,
+    is_given_a_time,
+    kind_of_call,
+)
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 GuardMode: TypeAlias = Literal["off", "warn", "raise"]
@@ -35,9 +48,6 @@ EVERY: Final = 32
 _OURS: Final = frozenset({"durable", "durable_testing"})
 _HARMLESS: Final = frozenset(
     [
-        "importlib",
-        "_frozen_importlib",
-        "_frozen_importlib_external",
         "linecache",
         "tokenize",
         "traceback",
@@ -49,6 +59,11 @@ _HARMLESS: Final = frozenset(
     ]
 )
 """Modules that read files which are the same on every replay: code, and the data that belongs to it."""
+_IMPORTING: Final = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_external"})
+"""What they run is run once in a process, for whoever is the first: it is nothing that a workflow does."""
+_WRITES_LOGS: Final = frozenset({"logging", "structlog"})
+"""They call formatters and handlers, which belong to the log whoever wrote them."""
+_DRIVES: Final = Instance.apply.__code__
 _SHOWN: Final = {
     "posix": "os",
     "_io": "io",
@@ -60,6 +75,8 @@ _SHOWN: Final = {
 
 Place: TypeAlias = "tuple[str, int, str]"
 """A file, a line in it, and what is called there."""
+Line: TypeAlias = "tuple[Site, dict[str, Any]]"
+"""A line that runs, and the names of its module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +111,7 @@ class Guard:
         self._warn = warn
         self._random = Random()  # the same one of every `EVERY` might always miss the same line
         self._watches: dict[str, Watch] = {}
+        self._is_blind = False
 
     def watch(self, workflow: str) -> Watch:
         """The watch over the activations of a workflow."""
@@ -105,6 +123,22 @@ class Guard:
     def gap(self) -> float:
         """How many activations pass before the next one is watched."""
         return 0 if self.mode == "raise" else self._random.randrange(2 * EVERY - 1)
+
+    def blinded(self) -> None:
+        """Another profiler has the place: told once, and where lines are errors, as a warning of Python too.
+
+        Not an error: whoever measures workflows needs both.
+        """
+        if self._is_blind:
+            return
+        self._is_blind = True
+        message = (
+            f"the guard of workflow code (guard={self.mode!r}) is off: another profiler is set with sys.setprofile, "
+            "which has room for one; what no replay can repeat is not seen until that one is gone"
+        )
+        self._warn(message)
+        if self.mode == "raise":
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def tell(self, workflow: str, sighting: Sighting) -> None:
         """A line was seen for the first time."""
@@ -128,6 +162,9 @@ class Watch:
         """Run an activation, and look at it when it is its turn."""
         if self._pass:
             self._pass -= 1
+            return activate(event)
+        if sys.getprofile() is not None:
+            self._guard.blinded()
             return activate(event)
         if self._first:
             self._first -= 1
@@ -166,7 +203,7 @@ class Look:
     def _see(self, frame: FrameType, event: str, function: Any) -> None:
         if event == "c_call":
             kind = kind_of_call(function)
-            if kind is not None:
+            if kind is not None and not is_given_a_time(function, frame):
                 self._found(_sighting(kind, _name(function), frame))
         elif event == "call" and frame.f_code is SEEDING and frame.f_locals.get("a") is None:
             self._found(_sighting(RANDOM, "random.Random", frame))
@@ -181,39 +218,116 @@ class Look:
 
 
 def _sighting(kind: Kind, called: str, frame: FrameType) -> Sighting | None:
-    """Who called it, on which line; None where that is nobody's code but ours, or is meant to be."""
+    """Who called it, on which line; None where that is nobody's code but ours, or is meant to be.
+
+    Everything from the call down to our code is looked at: what an import runs, or the collector, is not the
+    workflow's, and what a formatter of a log does is part of the log, though it is the user's own code.
+    """
+    instance = _instance_below(frame)
+    home = None if instance is None else instance.workflow.fn
     user: FrameType | None = None
+    found = False  # `user` is of the user's own code, not of a package that he uses
     above: FrameType | None = frame
     while above is not None:
-        module: str = above.f_globals.get("__name__") or ""
-        top = module.partition(".")[0]
+        module, top = _module_of(above)
         if top in _OURS:
             break
-        if top in _HARMLESS or _is_collecting(above.f_code):
+        if top in _IMPORTING or _is_collecting(above.f_code, top):
             return None
-        kind = BY_MODULE.get(top, kind)
-        if top not in sys.stdlib_module_names:
-            user = above
-            if not _is_installed(above):
-                break
-        elif user is None:
-            called = _full_name(module, above.f_code.co_qualname)
+        if found and top in _WRITES_LOGS:
+            kind = LOG
+            user, found, called = None, False, _full_name(module, above.f_code.co_qualname)
+        if not found:
+            if top in _HARMLESS:
+                return None
+            kind = BY_MODULE.get(top, kind)
+            if top not in sys.stdlib_module_names:
+                user, found = above, _is_own(above, home)
+            elif user is None:
+                called = _full_name(module, above.f_code.co_qualname)
         above = above.f_back
-    if user is None or _is_meant(user, kind):
+    if user is None:
         return None
-    return Sighting(kind, f"{called}()", Site(user.f_code, user.f_lineno))
+    site, names = _line(user) if found or instance is None else _asking(above, instance)
+    return None if _is_meant(site, names, kind) else Sighting(kind, f"{called}()", site)
 
 
-def _is_collecting(code: CodeType) -> bool:
+def _module_of(frame: FrameType) -> tuple[str, str]:
+    """The name of the module whose code runs, and of the package that it belongs to."""
+    module: str = frame.f_globals.get("__name__") or ""
+    return module, module.partition(".")[0]
+
+
+def _is_collecting(code: CodeType, top: str) -> bool:
     """Called by the garbage collector, whatever happens to run at that time."""
-    return code.co_name == "__del__" or any(
-        getattr(callback, "__code__", None) is code for callback in gc.callbacks
+    return (
+        code.co_name == "__del__"
+        or top == "weakref"
+        or any(getattr(callback, "__code__", None) is code for callback in gc.callbacks)
     )
 
 
-def _is_installed(frame: FrameType) -> bool:
+# -- whose line it is
+
+
+def _is_own(frame: FrameType, home: Callable[..., Any] | None) -> bool:
+    """Code that the user wrote, as that of the workflow `home`: not of other packages, and not generated."""
+    _, top = _module_of(frame)
+    if top in _OURS or top in sys.stdlib_module_names:
+        return False
+    file = frame.f_code.co_filename
+    if home is not None and file == home.__code__.co_filename:
+        return True
+    is_at_home = home is not None and top == home.__module__.partition(".")[0]
+    return not file.startswith("<") and (is_at_home or not is_installed(file))
+
+
+def is_installed(file: str) -> bool:
     """Code of a package that others wrote: the line that called it says more."""
-    return "site-packages" in frame.f_code.co_filename
+    return "site-packages" in file or "dist-packages" in file
+
+
+def _instance_below(frame: FrameType) -> Instance | None:
+    """The run that is being driven."""
+    below: FrameType | None = frame
+    while below is not None:
+        if below.f_code is _DRIVES:
+            return below.f_locals["self"]  # type: ignore[no-any-return]
+        below = below.f_back
+    return None
+
+
+def _line(frame: FrameType) -> Line:
+    return Site(frame.f_code, frame.f_lineno), frame.f_globals
+
+
+def _asking(frame: FrameType | None, instance: Instance) -> Line:
+    """The line of the user's for which others' code was called, such as the model of an event.
+
+    Where it was called while nobody's code ran, that is where the workflow waits, or else where it begins.
+    """
+    home = instance.workflow.fn
+    while frame is not None and frame.f_code is not _DRIVES:
+        if _is_own(frame, home):
+            return _line(frame)
+        frame = frame.f_back
+    own = [each for each in _waiting(instance.function.main) if _is_own(each, home)]
+    if own:
+        return _line(own[-1])
+    return Site(home.__code__, home.__code__.co_firstlineno), home.__globals__
+
+
+def _waiting(task: asyncio.Task[Any] | None) -> Iterator[FrameType]:
+    """Where a task waits: its own function, what that has called, and so on."""
+    awaited: Any = task and task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None:
+            yield frame
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+
+
+# -- as people read it
 
 
 def _name(function: Any) -> str:
@@ -234,8 +348,8 @@ def _full_name(module: str | None, name: str) -> str:
     return f"{shown}.{name}" if shown else name
 
 
-def _is_meant(frame: FrameType, kind: Kind) -> bool:
+def _is_meant(site: Site, names: dict[str, Any], kind: Kind) -> bool:
     """Whether a comment on the line says `# durable: ignore`, as to the linter."""
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
+    line = linecache.getline(site.code.co_filename, site.line, names)
     found = directive_in(line)
     return found is not None and (found.codes is None or kind.code in found.codes)

@@ -17,8 +17,9 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import CodeType
-from typing import Any
+from opcode import opmap
+from types import CodeType, FrameType
+from typing import Any, Final
 
 SEEDING: CodeType = random.Random.seed.__code__
 """It takes a seed from the machine where its `a` is None, as `Random()` does."""
@@ -63,6 +64,7 @@ _IN_MODULES: tuple[tuple[Kind, object, str], ...] = (
             " thread_time thread_time_ns clock_gettime clock_gettime_ns"
         ),
     ),
+    (CLOCK, time, "localtime gmtime ctime asctime strftime"),
     (CLOCK, dt.datetime, "now utcnow today"),
     (CLOCK, dt.date, "today"),
     (RANDOM, random._inst, "random getrandbits seed setstate"),  # noqa: SLF001
@@ -87,6 +89,17 @@ _IN_MODULES: tuple[tuple[Kind, object, str], ...] = (
     (PROCESSES, subprocess, "_fork_exec"),
     (THREADS, _thread, "start_new_thread start_joinable_thread"),
 )
+
+_CONVERTING: Mapping[object, int] = {
+    time.localtime: 0,
+    time.gmtime: 0,
+    time.ctime: 0,
+    time.asctime: 0,
+    time.strftime: 1,
+}
+"""They read the clock with so many arguments; with one more, that is the time that they convert."""
+_CALL: Final = opmap["CALL"]
+"""The instruction that calls with a known number of arguments, which stands in the byte behind it."""
 
 _CONNECTIONS = frozenset({"_socket", "_sqlite3", "sqlite3"})
 _OF_SOCKETS = "connect connect_ex bind listen accept send sendall sendto recv recvfrom recv_into"
@@ -117,6 +130,18 @@ def kind_of_call(function: Any) -> Kind | None:
         owner = function.__self__
         return CLOCK if isinstance(owner, type) and issubclass(owner, dt.date) else None
     return None
+
+
+def is_given_a_time(function: Any, caller: FrameType) -> bool:
+    """Whether a function that reads the clock only if no time is given has one.
+
+    Where that cannot be told from the instruction that calls it (`localtime(*them)`), it is taken to have one.
+    """
+    fewest = _CONVERTING.get(function)
+    if fewest is None:
+        return False
+    code, at = caller.f_code.co_code, caller.f_lasti
+    return code[at] != _CALL or code[at + 1] > fewest
 
 
 def _is_connection(function: Any) -> bool:

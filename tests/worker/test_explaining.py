@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from durable import Client, Context, Worker, step, workflow
+from durable import Client, Context, RunFailed, Worker, step, workflow
 from durable_testing import Environment, replay
 
 Body = Callable[[Context], Coroutine[Any, Any, None]]
@@ -115,6 +115,32 @@ async def with_an_early_return(ctx: Context) -> None:
     await ctx.wait_for_event("go", str)
 
 
+async def with_an_event_renamed(ctx: Context) -> None:
+    await ctx.step(reserve, "book")
+    await ctx.wait_for_event("went", str, timeout=3, default=None)
+    await ctx.step(charge, 10)
+
+
+async def with_an_exception(ctx: Context) -> None:
+    prices: dict[str, int] = {}
+    await ctx.step(reserve, "book")
+    await ctx.wait_for_event("go", str, timeout=3, default=None)
+    await ctx.step(charge, prices["book"])
+
+
+async def with_an_exception_in_a_group(ctx: Context) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(refused())
+
+
+async def with_an_exception_beside_a_step(ctx: Context) -> None:
+    await asyncio.gather(ctx.step(reserve, "book"), refused())
+
+
+async def refused() -> None:
+    raise ValueError("no more\nthan one line")
+
+
 async def side_by_side(ctx: Context) -> None:
     both = ctx.step(check_stock, "book"), ctx.step(reserve, "book")
     await asyncio.gather(*both)
@@ -199,6 +225,39 @@ EXPLAINED: dict[Body, str] = {
                   else:
                       ...  # as it was: step charge  HERE
         The run stays open and is tried again by a worker with other code.""",
+    with_an_event_renamed: """\
+        run o-1 cannot go on: the code no longer matches its history at command 2
+
+                history             code
+             1  step reserve  HERE  step reserve  HERE
+        >    2  event go  HERE      event went  HERE
+             3  step charge  HERE
+             4  timer sleep  HERE
+             5  step ship  HERE
+
+          likely  event go was renamed to went, or replaced by it
+          mend    if ctx.patched("change go"):
+                      ...  # as it is: event went  HERE
+                  else:
+                      ...  # as it was: event go  HERE
+        The run stays open and is tried again by a worker with other code.""",
+    with_an_exception: """\
+        run o-1 cannot go on: the code no longer matches its history at command 3
+
+                history             code
+             1  step reserve  HERE  step reserve  HERE
+             2  event go  HERE      event go  HERE
+        >    3  step charge  HERE
+             4  timer sleep  HERE
+             5  step ship  HERE
+
+          likely  the code raises KeyError: 'book' at HERE, where history goes on with step charge
+          mend    the line that raises; or, if it is meant to
+                  if ctx.patched("change charge"):
+                      ...  # as it is: raise KeyError  HERE
+                  else:
+                      ...  # as it was: step charge  HERE
+        The run stays open and is tried again by a worker with other code.""",
     side_by_side: """\
         run o-1 cannot go on: the code no longer matches its history at command 1
 
@@ -219,6 +278,10 @@ CAUSES: dict[Body, str] = {
     with_other_arguments: "step charge gets other arguments, or calls of it were swapped",
     with_one_replaced: "event go was replaced by step check_stock",
     with_an_early_end: "event go was removed",
+    with_an_exception_in_a_group: "the code raises ValueError: no more at test_explaining.py:{refused}, where history"
+    " goes on with step reserve",
+    with_an_exception_beside_a_step: "the code raises ValueError: no more at test_explaining.py:{refused}, where history"
+    " goes on with step reserve",
     with_an_early_return: "event go is not come to any more, or was given up at once",
 }
 
@@ -252,7 +315,28 @@ def _one_width(text: str) -> str:
 @pytest.mark.parametrize("change", CAUSES, ids=lambda change: change.__name__)
 async def test_the_likely_cause(recorded: str, change: Body):
     told = replay(order(change), recorded).explanation
-    assert f"  likely  {CAUSES[change]}\n" in told
+    cause = CAUSES[change].format(refused=refused.__code__.co_firstlineno + 1)
+    assert f"  likely  {cause}\n" in told
+
+
+async def fails_and_undoes(ctx: Context) -> None:
+    await ctx.step(step(reserve, name="reserve", compensate=ship), "book")
+    raise ValueError("sold out")
+
+
+async def fails(ctx: Context) -> None:
+    await ctx.step(reserve, "book")
+    raise ValueError("sold out")
+
+
+async def test_an_exception_that_history_had_too_is_not_the_cause():
+    wf = order(fails_and_undoes)
+    async with Environment(workflows=[wf]) as env:
+        run = await env.client.start(wf, id="o-1")
+        with pytest.raises(RunFailed):
+            await run.result()
+        recorded = await env.client.export_history("o-1")
+    assert "  likely  undo ship was removed\n" in replay(order(fails), recorded).explanation
 
 
 async def test_what_a_worker_blocks_says_the_same(tmp_path, monkeypatch):

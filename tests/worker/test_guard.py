@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import io
 import logging
 import os
 import pathlib
@@ -19,13 +20,18 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 import zoneinfo
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from random import randint
+from time import localtime as clock_of_the_wall
 from time import time as now_of_time
+from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 from durable import Client, NotAllowedInWorkflow, Worker, step, workflow
 from durable.engine.context import Context
@@ -35,6 +41,13 @@ from durable_testing import Environment
 
 class Moment(datetime):
     """A clock of one's own."""
+
+
+@dataclass
+class Stamped:
+    """Its `__init__` is generated: it has no file."""
+
+    at: datetime = field(default_factory=datetime.now)
 
 
 def reads_a_file() -> str:
@@ -53,6 +66,13 @@ FORBIDDEN: list[tuple[Callable[[], object], str, str]] = [
     (lambda: date.today(), "date.today()", "DUR101"),
     (lambda: now_of_time(), "time.time()", "DUR101"),
     (lambda: time.monotonic(), "time.monotonic()", "DUR101"),
+    (lambda: time.localtime(), "time.localtime()", "DUR101"),
+    (lambda: clock_of_the_wall(), "time.localtime()", "DUR101"),
+    (lambda: time.gmtime(), "time.gmtime()", "DUR101"),
+    (lambda: time.ctime(), "time.ctime()", "DUR101"),
+    (lambda: time.asctime(), "time.asctime()", "DUR101"),
+    (lambda: time.strftime("%H:%M"), "time.strftime()", "DUR101"),
+    (lambda: Stamped(), "datetime.now()", "DUR101"),
     (lambda: random.random(), "random.random()", "DUR102"),
     (lambda: randint(1, 6), "random.randint()", "DUR102"),
     (lambda: random.shuffle([1, 2]), "random.shuffle()", "DUR102"),
@@ -85,11 +105,26 @@ class Untidy:
 
     def __del__(self) -> None:
         time.monotonic()
+        self.close()
+
+    def close(self) -> None:
+        time.monotonic()
 
 
 def leaves_garbage() -> None:
     Untidy()
     gc.collect()
+
+
+def leaves_garbage_that_cleans_up() -> None:
+    left = Untidy()
+    weakref.finalize(left, time.monotonic)
+    weakref.finalize(left, reads_a_file)
+    del left
+    gc.collect()
+
+
+GIVEN = time.gmtime(0)
 
 
 ALLOWED: list[Callable[[], object]] = [
@@ -100,11 +135,21 @@ ALLOWED: list[Callable[[], object]] = [
     lambda: zoneinfo.ZoneInfo.no_cache("Europe/Paris"),
     lambda: importlib.reload(importlib.import_module("colorsys")),
     leaves_garbage,
+    leaves_garbage_that_cleans_up,
+    lambda: time.localtime(0),
+    lambda: clock_of_the_wall(*[0]),
+    lambda: time.gmtime(0),
+    lambda: time.ctime(0),
+    lambda: time.asctime(GIVEN),
+    lambda: time.strftime("%H:%M", GIVEN),
+    lambda: [time.strftime("%H", time.gmtime(at)) for at in range(3)],
+    lambda: logging.Formatter("%(asctime)s").format(logging.makeLogRecord({})),
     lambda: time.time(),  # durable: ignore
     lambda: time.time(),  # durable: ignore[DUR101]
 ]
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 @pytest.mark.parametrize("call, what, code", FORBIDDEN, ids=[what for _, what, _ in FORBIDDEN])
 def test_what_cannot_be_repeated_is_seen_at_its_line(call: Callable[[], object], what, code):
     look = Look(raises=False)
@@ -134,6 +179,51 @@ def test_what_can_be_repeated_or_is_meant_is_let_through(call: Callable[[], obje
     Look(raises=True).over(call)
 
 
+class OwnFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{datetime.now(UTC)} {record.getMessage()} {uuid.uuid4()}"
+
+
+class OwnHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        connects()
+
+
+@pytest.mark.parametrize("handler", [logging.StreamHandler(io.StringIO()), OwnHandler()])
+def test_what_the_formatter_or_handler_of_a_log_does_is_part_of_the_log(
+    handler: logging.Handler, monkeypatch
+):
+    handler.setFormatter(OwnFormatter())
+    logger = logging.getLogger("test_guard")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    look = Look(raises=True)
+    line = sys._getframe().f_lineno + 1
+    look.over(lambda: logger.error("sold"))
+    [sighting] = look.seen.values()
+    assert str(sighting).startswith(f"logging.Logger.error() at test_guard.py:{line} ")
+    assert sighting.kind.code == "DUR207"
+
+
+def test_what_a_module_does_when_it_is_imported_is_not_the_workflows(tmp_path, monkeypatch):
+    """It happens once in a process, to whichever run is the first."""
+    (tmp_path / "imported_late.py").write_text(
+        "import time\ndef read(): return time.time()\nclass Shop:\n    opened = read()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def lazy() -> Any:
+        import imported_late  # type: ignore[import-not-found]
+
+        return imported_late
+
+    try:
+        Look(raises=True).over(lazy)
+        with pytest.raises(NotAllowedInWorkflow, match=r"at imported_late.py:2 "):
+            Look(raises=True).over(lambda: lazy().read())
+    finally:
+        sys.modules.pop("imported_late", None)
+
+
 def test_code_that_catches_the_refusal_is_refused_all_the_same():
     def deaf() -> None:
         try:
@@ -154,6 +244,21 @@ def test_another_profiler_is_left_alone():
         assert sys.getprofile() is profiler
     finally:
         sys.setprofile(None)
+
+
+def test_beside_another_profiler_it_says_once_that_it_is_off():
+    told: list[str] = []
+    guard = Guard("warn", told.append)
+    sys.setprofile(lambda *_: None)
+    try:
+        for workflow in ("order", "refund", "order"):
+            guard.watch(workflow).run(lambda _: time.time(), None)
+    finally:
+        sys.setprofile(None)
+    assert len(told) == 1
+    assert told[0].startswith("the guard of workflow code (guard='warn') is off: another profiler")
+    guard.watch("order").run(lambda _: time.time(), None)
+    assert told[1].startswith("workflow order: time.time() at test_guard.py:")
 
 
 def test_in_production_each_line_is_told_once_and_most_activations_are_not_looked_at():
@@ -210,6 +315,61 @@ async def test_where_a_test_is_not_strict_it_is_a_warning(caplog):
     told = [line for line in caplog.messages if "time.time()" in line]
     assert len(told) == 1
     assert told[0].startswith("workflow stamped: time.time() at test_guard.py:")
+
+
+async def test_in_tests_beside_another_profiler_python_warns():
+    sys.setprofile(lambda *_: None)
+    try:
+        async with Environment(workflows=[stamped]) as env:
+            with pytest.warns(
+                RuntimeWarning, match="the guard of workflow code .* is off: another"
+            ):
+                assert await env.run(stamped) > 0
+    finally:
+        sys.setprofile(None)
+
+
+class Paid(BaseModel):
+    cents: int
+    receipt: uuid.UUID = Field(default_factory=uuid.uuid4)
+
+
+@workflow
+async def paid(ctx: Context) -> int:
+    event = await ctx.wait_for_event("paid", Paid)
+    return event.cents
+
+
+@workflow
+async def paid_as_it_is_meant(ctx: Context) -> int:
+    event = await ctx.wait_for_event("paid", Paid)  # durable: ignore[DUR103]
+    return event.cents
+
+
+async def test_what_a_model_does_when_an_event_is_read_is_seen_where_the_workflow_waits():
+    async with Environment(workflows=[paid, paid_as_it_is_meant]) as env:
+        run = await env.client.start(paid)
+        await run.send_event("paid", {"cents": 5})
+        line = paid.fn.__code__.co_firstlineno + 2
+        with pytest.raises(NotAllowedInWorkflow, match=rf"uuid4\(\) at test_guard.py:{line} in"):
+            await run.result()
+        meant = await env.client.start(paid_as_it_is_meant)
+        await meant.send_event("paid", {"cents": 5})
+        assert await meant.result() == 5
+
+
+async def test_of_a_workflow_that_is_installed_as_a_package_the_nearest_line_is_told():
+    source = """
+import time
+def helper(): return time.time()
+async def flow(ctx): return helper()
+"""
+    names: dict[str, Any] = {"__name__": "shop.flow"}
+    exec(compile(source, "/lib/site-packages/shop/flow.py", "exec"), names)
+    flow = workflow(names["flow"])
+    async with Environment(workflows=[flow]) as env:
+        with pytest.raises(NotAllowedInWorkflow, match=r"time\(\) at flow.py:3 in"):
+            await env.run(flow)
 
 
 async def blocked(client: Client, run_id: str) -> str:
