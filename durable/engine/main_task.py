@@ -18,6 +18,7 @@ from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 from durable.engine.numbered import WorkflowTask
+from durable.engine.replaced import stock_leave
 
 T = TypeVar("T")
 
@@ -176,6 +177,6 @@ def _codes(*functions: Any) -> frozenset[CodeType]:
 _GROUP_EXITS = _codes(asyncio.TaskGroup.__aexit__, getattr(asyncio.TaskGroup, "_aexit", None))
 _ASKERS = _GROUP_EXITS | _codes(
     getattr(asyncio.Timeout, "_on_timeout", None),
-    asyncio.Timeout.__aexit__,
+    stock_leave,
     getattr(asyncio.TaskGroup, "_on_task_done", None),
 )

@@ -5,6 +5,9 @@ runs a coroutine as a task of its own. That begins only when the tasks which are
 and its end takes two more turns to get through: calls beside it would have other numbers than on a newer Python,
 and a run that moves to one would be blocked.
 
+`asyncio.timeout` on Python 3.11.2 and before is as it is from 3.11.3 on: in the cleanup of a task that was cancelled
+it takes its own cancellation for that of somebody else, and raises `CancelledError` for `TimeoutError`.
+
 `asyncio.all_tasks` makes its set in an order that follows from the code alone. It walks over the tasks of all
 loops in a set that is ordered by address, and whoever cancels what it gives would do that in another order on
 every replay.
@@ -17,6 +20,8 @@ import sys
 from collections.abc import Awaitable, Collection
 from types import FunctionType
 from typing import Any, Protocol
+
+from durable.engine.numbered import WorkflowTask
 
 _loops: list[type] = []
 
@@ -85,6 +90,34 @@ async def _asks_to_wait(fut: Any, timeout: Any) -> Any:
     return await wait_for.in_line(fut, timeout)
 
 
+class _Since:
+    """A task, as a time-out sees it that was entered when it had been cancelled so often before."""
+
+    def __init__(self, task: asyncio.Task[Any], before: int) -> None:
+        self._task = task
+        self._before = before
+
+    def uncancel(self) -> int:
+        return max(0, self._task.uncancel() - self._before)
+
+
+_stock_enter: Any = asyncio.Timeout.__aenter__
+stock_leave: Any = asyncio.Timeout.__aexit__
+
+
+async def _enter(timeout: Any) -> Any:
+    entered = await _stock_enter(timeout)
+    counts = _is_of_a_workflow(asyncio.get_running_loop()) and type(timeout._task) is WorkflowTask  # noqa: SLF001
+    timeout.cancelled_before = timeout._task.cancelling() if counts else 0  # noqa: SLF001
+    return entered
+
+
+async def _leave(timeout: Any, *error: Any) -> Any:
+    if timeout.cancelled_before:
+        timeout._task = _Since(timeout._task, timeout.cancelled_before)  # noqa: SLF001
+    return await stock_leave(timeout, *error)
+
+
 def _replace() -> None:
     global _stock_all_tasks, _stock_wait_for  # noqa: PLW0603  once, with the first loop
     if isinstance(all_tasks, FunctionType):
@@ -95,3 +128,6 @@ def _replace() -> None:
         _stock_wait_for = _copy_of(wait_for)
         wait_for.in_line = _in_line
         wait_for.__code__ = _asks_to_wait.__code__
+    if "_cancelling" not in _stock_enter.__code__.co_names:
+        timeouts: Any = asyncio.Timeout
+        timeouts.__aenter__, timeouts.__aexit__ = _enter, _leave

@@ -44,6 +44,38 @@ async def test_outside_of_workflows_it_is_that_of_python_3_11():
 
 
 @workflow
+async def times_out_in_cleanup(ctx: Context) -> list[str]:
+    told: list[str] = []
+
+    async def slow_to_leave(how: str) -> None:
+        try:
+            await ctx.sleep(10_000)
+        finally:
+            try:
+                if how == "wait_for":
+                    await asyncio.wait_for(ctx.sleep(1000), 5)
+                else:
+                    async with asyncio.timeout(5):
+                        await ctx.sleep(1000)
+            except BaseException as error:
+                told.append(f"{how}: {type(error).__name__}")
+                raise
+
+    tasks = [asyncio.create_task(slow_to_leave(how)) for how in ("wait_for", "timeout")]
+    await ctx.sleep(1)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return told
+
+
+def test_a_time_out_in_the_cleanup_of_a_cancelled_task_is_one():
+    recording = live(times_out_in_cleanup, noise=0)
+    assert sorted(recording.outcome) == ["timeout: TimeoutError", "wait_for: TimeoutError"]
+    assert difference(times_out_in_cleanup, recording) is None
+
+
+@workflow
 async def stops_all(ctx: Context) -> list[str]:
     """Its tasks have numbers for which a set of this size has one place."""
 
