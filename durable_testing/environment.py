@@ -84,6 +84,7 @@ class Environment:
         self._names = itertools.count(1)
         self._ids = Random(f"{self.seed} {current_test()}")
         self._processes: list[Process] = []
+        self._crashing: asyncio.Task[None] | None = None
         self._client: TestClient | None = None
         self._time: TimeKeeper | None = None
 
@@ -141,6 +142,8 @@ class Environment:
         return f"environment with seed {self.seed} (pytest --durable-seed={self.seed})\n\n{runs}"
 
     async def _end_workers(self) -> None:
+        if self._crashing is not None:  # it may be about to start another one
+            await asyncio.gather(self._crashing, return_exceptions=True)
         for process in self._processes:
             if not process.dead:
                 await process.die()
@@ -233,16 +236,30 @@ class Environment:
     async def crash(self) -> None:
         """Kill the worker without any clean-up, as if its process were gone; another one takes its runs over.
 
-        Called from inside of a step, this is where the step dies.
+        Called from inside of a step, this is where the step dies. Calls of one moment are one crash: whoever
+        calls while a worker dies waits until another one has its runs.
         """
-        if not self._house.activity.knows(STEP.get()):
-            await self._crash()
+        self._keeper.check()
+        attempt = STEP.get()
+        if not self._house.activity.knows(attempt):
+            await asyncio.shield(self._crash_under_way())
             return
-        loop = asyncio.get_running_loop()
-        outside = contextvars.copy_context()
-        outside.run(STEP.set, None)  # the next worker is no part of this step
-        self._crashing = loop.create_task(self._crash(), context=outside)
-        await loop.create_future()  # ends when the step is cancelled with its worker
+        process = self._process_of(attempt)
+        with self._house.activity.waiting(attempt):
+            while not process.dead:  # the first one may be that of the worker before
+                await asyncio.shield(self._crash_under_way())
+        raise asyncio.CancelledError  # a step of a dead worker goes nowhere
+
+    def _process_of(self, attempt: object) -> Process:
+        return next((each for each in self._processes if each.runs(attempt)), self._processes[-1])
+
+    def _crash_under_way(self) -> asyncio.Task[None]:
+        """The one that is, or else a new one: two at once would leave two workers behind."""
+        if self._crashing is None or self._crashing.done():
+            outside = contextvars.copy_context()
+            outside.run(STEP.set, None)  # the next worker is no part of a step
+            self._crashing = asyncio.create_task(self._crash(), context=outside)
+        return self._crashing
 
     async def _crash(self) -> None:
         dead = self._processes[-1]
@@ -316,8 +333,9 @@ class Environment:
         made = make_mock(child.name, **given)
         replaced = stand_in(workflow, made)
         self._stand_ins.append(replaced)
-        if self._processes:
-            self._worker.replace(replaced)
+        for process in self._processes:
+            if isinstance(process.worker, TestWorker):
+                process.worker.replace(replaced)
         return made
 
 

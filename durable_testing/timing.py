@@ -139,6 +139,11 @@ class TimeKeeper:
         await asyncio.gather(self._task, return_exceptions=True)
         self._fail_all(_closed())
 
+    def check(self) -> None:
+        """Raise `DurableError` if time stands still for ever."""
+        if self._task.done():
+            raise _closed()
+
     # -- who waits. A step that does is not at work: else time would wait for it, and it for time.
 
     async def wait(self, act: Coroutine[Any, Any, T], run_id: str | None = None) -> T:
@@ -165,8 +170,7 @@ class TimeKeeper:
 
     async def settle(self) -> None:
         """Wait until nothing moves without time."""
-        if self._task.done():
-            raise _closed()
+        self.check()
         waiter = Waiter(None)
         self._settling[waiter] = None
         self._wanted.set()
