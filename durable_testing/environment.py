@@ -314,7 +314,8 @@ class Environment:
 
         `returns` is its result, `raises` its failure, `outcomes` one of either for each attempt, `using` a
         function that is called with its arguments. Retries, time-outs and the storing of arguments and
-        results stay as they are. The newest mock of a step counts.
+        results stay as they are. The newest mock of a step counts, also for `step.options(name=...)` where that
+        name has no mock of its own. A mock of `step.options(name=...)` stands for that name only.
         """
         given = {"returns": returns, "raises": raises, "outcomes": outcomes, "using": using}
         if isinstance(step, Runnable):

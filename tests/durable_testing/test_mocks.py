@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from durable import (
     step,
     workflow,
 )
+from durable.model.steps import as_step
 from durable_testing import Environment, MockedCall
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -177,6 +179,45 @@ async def test_two_steps_of_one_function_are_told_apart_by_name() -> None:
         env.mock(mail, returns="m")
         env.mock(text, returns="t")
         assert await env.run(sending) == "mt"
+
+
+@step(name="deliver.parcel")
+async def deliver(word: str) -> str:
+    return f"really {word}"
+
+
+class Post:
+    @step
+    async def send(self, word: str) -> str:
+        return f"really {word}"
+
+
+@pytest.mark.parametrize("mocked", [threaded, threaded.fn, deliver, deliver.fn, Post.send])
+async def test_a_step_is_mocked_under_every_name_that_it_is_given(mocked: Any) -> None:
+    used = as_step(Post().send if mocked is Post.send else mocked).options(name="another")
+
+    @workflow
+    async def using(ctx: Context) -> str:
+        return await ctx.step(used, "a")
+
+    async with Environment(workflows=[using]) as env:
+        made = env.mock(mocked, returns="mocked")
+        assert await env.run(using) == "mocked"
+        assert len(made.calls) == 1
+
+
+async def test_a_mock_of_another_name_stands_for_that_name_only() -> None:
+    other = deliver.options(name="other")
+
+    @workflow
+    async def using(ctx: Context) -> list[str]:
+        return [await ctx.step(each, "a") for each in (deliver, other)]
+
+    async with Environment(workflows=[using]) as env:
+        env.mock(other, returns="other")
+        assert await env.run(using) == ["really a", "other"]
+        env.mock(deliver, returns="any")
+        assert await env.run(using) == ["any", "other"]
 
 
 async def test_undoing_is_mocked_like_any_step() -> None:
