@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_JUMPS: Final = 10_000
-"""So often time jumps for somebody who waits for the end of a run, before that is taken for endless."""
+MAX_JUMPS: Final = 100_000
+"""So often time jumps for somebody who waits for the end of a run, before that is taken for endless.
+
+Once a minute for sixty days is less. A bound it must be: of what goes on for ever each jump changes something.
+"""
 STEP_SECONDS: Final = 60.0
 """So many seconds of the machine's own time pass before a step that does not return is reported."""
 _HORIZON: Final = 200 * 365 * 86_400 * SECOND
