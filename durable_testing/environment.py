@@ -56,11 +56,15 @@ class Environment:
     `start_at` (aware) is where time begins, by default 2026-01-01 UTC. `url` is an empty database,
     `sqlite://` (in memory) or `postgresql://...`. `seed` decides whatever is left to chance: the jitter
     of retries and the ids of runs that are given none; 0 is that of `pytest --durable-seed`.
+
+    Leaving it raises what a step has raised because the test is wrong (`ArgumentChanged`, outcomes of a mock
+    that are used up), where the workflow has caught it.
     """
 
     _keeper_kind: ClassVar[type[TimeKeeper]] = TimeKeeper
     _is_recorded: ClassVar[bool] = True
-    """Whether `--durable-record` keeps the histories of its runs."""
+    """Whether leaving it means something to a test: `--durable-record` keeps the histories of its runs, and an
+    error of the test in a step fails it."""
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class Environment:
             stack.push_async_callback(self._time.stop)
             waiting = PassingClock(self._clock, self._time)
             self._client = await stack.enter_async_context(self._new_client(self._port, waiting))
+            self._client.on_end = self._house.noted.ended
             stack.push_async_callback(self._end_workers)
             await self._start_worker()
             self._open = stack.pop_all()
@@ -111,13 +116,25 @@ class Environment:
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: object
     ) -> None:
         try:
-            if isinstance(error, Exception):
-                error.add_note(await self._told())
+            unseen = self._unseen() if error is None else None
+            failed = error if unseen is None else unseen
+            if isinstance(failed, Exception):
+                failed.add_note(await self._told())
             elif error is None and self._is_recorded and SESSION.record_to is not None:
                 await record(self.client, SESSION.record_to)
+            if unseen is not None:
+                raise unseen
         finally:
             await self._keeper.stop()  # first of all: whoever still waits is told that it is closed
             await self._open.aclose()
+
+    def _unseen(self) -> Exception | None:
+        """What a step has raised because the test is wrong, and the workflow has kept from the test."""
+        error = self._house.noted.take() if self._is_recorded else None
+        if error is not None:
+            error.add_note("a step has raised this, and nobody who waited for a run was told")
+            error.__traceback__ = None  # it leads through the worker, not through the test
+        return error
 
     def _new_house(self, strict: bool) -> House:
         return House(Activity(), Mocks(), Random(self.seed), strict)
@@ -139,7 +156,9 @@ class Environment:
             runs = await self.timeline()
         except DurableError as error:
             runs = f"its runs cannot be read: {error}"
-        return f"environment with seed {self.seed} (pytest --durable-seed={self.seed})\n\n{runs}"
+        seed = f"environment with seed {self.seed} (pytest --durable-seed={self.seed})"
+        unseen = [f"a step has raised: {message}" for message in self._house.noted.unseen]
+        return "\n\n".join([seed, *unseen, runs])
 
     async def _end_workers(self) -> None:
         if self._crashing is not None:  # it may be about to start another one

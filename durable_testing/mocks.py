@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 UNSET: Final[Any] = object()
 
 
+class OutcomesUsedUp(AssertionError):
+    """A mock is called more often than a test has given it outcomes."""
+
+
 @dataclass(frozen=True, slots=True)
 class MockedCall:
     """One attempt that a mock answered. `args` and `kwargs` are what the step itself would have got."""
@@ -79,7 +83,7 @@ def _outcomes(name: str, outcomes: Sequence[Any]) -> Callable[..., Any]:
             message = (
                 f"mock({name}): all {len(outcomes)} outcomes are used up, and it is called again"
             )
-            raise AssertionError(message)
+            raise OutcomesUsedUp(message)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome

@@ -98,6 +98,44 @@ async def test_more_attempts_than_outcomes_are_an_error_that_says_so() -> None:
             await env.run(speak, "x")
 
 
+@workflow
+async def resigned(ctx: Context, word: str) -> str:
+    try:
+        return await ctx.step(plain, word)
+    except Exception:
+        return "nothing"
+
+
+async def fails_unseen(url: str = "sqlite://", *, result: str) -> None:
+    async with Environment(workflows=[resigned], url=url) as env:
+        env.mock(plain, outcomes=["a"])
+        assert await env.run(resigned, "x") == "a"
+        assert await env.run(resigned, "x") == result, "no"
+
+
+async def test_outcomes_that_are_used_up_fail_a_test_that_does_not_see_it(url: str) -> None:
+    with pytest.raises(AssertionError, match=r"mock\(plain\): all 1 outcomes are used up") as error:
+        await fails_unseen(url, result="nothing")
+    assert "resigned" in error.value.__notes__[-1]  # its runs are shown
+
+
+async def test_another_error_of_a_test_tells_of_them() -> None:
+    with pytest.raises(AssertionError, match="no") as error:
+        await fails_unseen(result="something")
+    assert "a step has raised: mock(plain): all 1 outcomes are used up" in error.value.__notes__[0]
+
+
+async def test_a_parent_that_fails_with_them_is_seen() -> None:
+    @workflow
+    async def outer(ctx: Context) -> str:
+        return await ctx.call(speak, "x")
+
+    async with Environment(workflows=[outer, speak]) as env:
+        env.mock(plain, outcomes=[])
+        with pytest.raises(AssertionError, match="all 0 outcomes are used up"):
+            await env.run(outer)
+
+
 async def test_a_function_is_called_with_the_arguments() -> None:
     async def say(word: str) -> str:
         return word.upper()
