@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar, overload
 
 from durable.clock import to_datetime
 from durable.errors import DefinitionError, DurableError
@@ -23,9 +23,9 @@ from durable_testing.clients import TestClient
 from durable_testing.mocks import UNSET, Mock, Mocks, make_mock, stand_in
 from durable_testing.port import Port
 from durable_testing.process import Process
-from durable_testing.recording import record
+from durable_testing.recording import histories
 from durable_testing.report import drawn
-from durable_testing.session import SESSION, current_test
+from durable_testing.session import SESSION, Left, current_test
 from durable_testing.strict import strictness
 from durable_testing.stuck import Troubles
 from durable_testing.timing import PassingClock, StandingClock, TimeKeeper
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+_CUT_OFF: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+"""After these nothing is looked up any more: there may be no time for it."""
+_OWN_DATABASES: Final = frozenset({"sqlite://", "sqlite:///", "sqlite:///:memory:"})
+"""URLs of a new database each time."""
 
 
 class Environment:
@@ -63,8 +68,8 @@ class Environment:
 
     _keeper_kind: ClassVar[type[TimeKeeper]] = TimeKeeper
     _is_recorded: ClassVar[bool] = True
-    """Whether leaving it means something to a test: `--durable-record` keeps the histories of its runs, and an
-    error of the test in a step fails it."""
+    """Whether leaving it means something to a test: `--durable-record` keeps the histories of its runs, what a
+    test that fails shows has them, and an error of the test in a step fails it."""
 
     def __init__(
         self,
@@ -84,9 +89,13 @@ class Environment:
         self._clock = StandingClock(start_at)
         self._house = self._new_house(strict)
         self._stand_ins: list[Workflow[Any, Any]] = []
+        self._driven_by_mocks: set[str] = set()
         self._port = Port(open_storage(url), self._clock, self._house.activity)
         self._names = itertools.count(1)
-        self._ids = Random(f"{self.seed} {current_test()}")
+        self._ids = Random(_seed_of_ids(self.seed, url))
+        number = SESSION.count("environments") if self._is_recorded else 0
+        self._name = f"{current_test()} {number}"  # the same in every session
+        self._not_passed = SESSION.not_passed
         self._processes: list[Process] = []
         self._crashing: asyncio.Task[None] | None = None
         self._client: TestClient | None = None
@@ -120,8 +129,8 @@ class Environment:
             failed = error if unseen is None else unseen
             if isinstance(failed, Exception):
                 failed.add_note(await self._told())
-            elif error is None and self._is_recorded and SESSION.record_to is not None:
-                await record(self.client, SESSION.record_to)
+            elif not isinstance(failed, _CUT_OFF):
+                await self._leave(failed)
             if unseen is not None:
                 raise unseen
         finally:
@@ -135,6 +144,15 @@ class Environment:
             error.add_note("a step has raised this, and nobody who waited for a run was told")
             error.__traceback__ = None  # it leads through the worker, not through the test
         return error
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Leave to the test what it shows when it fails, and keeps when it passes."""
+        if not (self._is_recorded and SESSION.is_watched):
+            return
+        kept: Mapping[str, str] = {}
+        if error is None and SESSION.record_to is not None:
+            kept = await histories(self.client, self._name, but=self._driven_by_mocks)
+        SESSION.left.append(Left(self._not_passed, await self._told(), kept))
 
     def _new_house(self, strict: bool) -> House:
         return House(Activity(), Mocks(), Random(self.seed), strict)
@@ -154,7 +172,7 @@ class Environment:
         """What helps to understand a test that fails."""
         try:
             runs = await self.timeline()
-        except DurableError as error:
+        except Exception as error:  # it is told on the way out, and may not come in its way
             runs = f"its runs cannot be read: {error}"
         seed = f"environment with seed {self.seed} (pytest --durable-seed={self.seed})"
         unseen = [f"a step has raised: {message}" for message in self._house.noted.unseen]
@@ -351,7 +369,7 @@ class Environment:
             )
             raise DefinitionError(message)
         made = make_mock(child.name, **given)
-        replaced = stand_in(workflow, made)
+        replaced = stand_in(workflow, made, self._driven_by_mocks)
         self._stand_ins.append(replaced)
         for process in self._processes:
             if isinstance(process.worker, TestWorker):
@@ -361,3 +379,10 @@ class Environment:
 
 def _not_open() -> DurableError:
     return DurableError("the environment is not open: use `async with Environment(...) as env`")
+
+
+def _seed_of_ids(seed: int, url: str) -> str:
+    """The same in every session. On a database that has runs of this test already no id comes again."""
+    one = f"{seed} {current_test()}"
+    before = 0 if url in _OWN_DATABASES else SESSION.count("databases")
+    return f"{one} {before}" if before else one

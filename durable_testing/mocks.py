@@ -154,10 +154,12 @@ def _defined(function: Any) -> object:
     return found
 
 
-def stand_in(workflow: Workflow[Any, Any], mock: Mock) -> Workflow[Any, Any]:
-    """A workflow that a run takes for the real one: its only step is the mock."""
+def stand_in(workflow: Workflow[Any, Any], mock: Mock, driven: set[str]) -> Workflow[Any, Any]:
+    """A workflow that a run takes for the real one: its only step is the mock. `driven` gets the run's id."""
 
     async def answered(ctx: Any, *given: Any) -> Any:
+        driven.add(ctx.run_id)
+
         async def step() -> Any:
             attempt: Any = STEP.get()
             return await mock.call(given, {}, attempt.attempt)
