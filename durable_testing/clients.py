@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from durable.client.results import End
     from durable.clock import Clock
     from durable.model.events import Request
+    from durable.model.wire import EventRow
     from durable.storage.base import Storage
     from durable_testing.timing import TimeKeeper
 
@@ -31,13 +33,17 @@ class TestClient(Client):
         self.clock = clock
         self._keeper = keeper
         self._random = random
+        self.on_end: Callable[[EventRow], object] = _ignore
+        """Told of the last event of each run whose end somebody has waited for."""
 
     def _new_id(self) -> str:
         return id_of(self.clock.now() // 1000, self._random.randbytes(10))
 
     async def ended(self, run_id: str, *, known: bool = False) -> End:
         """Wait until the run has ended, with time passing."""
-        return await self._keeper.wait(super().ended(run_id, known=known), run_id)
+        end = await self._keeper.wait(super().ended(run_id, known=known), run_id)
+        self.on_end(end[1])
+        return end
 
     async def request(
         self,
@@ -71,3 +77,7 @@ class TestClient(Client):
             await self._keeper.wait(act)
         else:
             await act
+
+
+def _ignore(_last: EventRow) -> None:
+    """Nobody wants to be told."""

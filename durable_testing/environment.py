@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar, overload
 
 from durable.clock import to_datetime
 from durable.errors import DefinitionError, DurableError
@@ -23,9 +23,9 @@ from durable_testing.clients import TestClient
 from durable_testing.mocks import UNSET, Mock, Mocks, make_mock, stand_in
 from durable_testing.port import Port
 from durable_testing.process import Process
-from durable_testing.recording import record
+from durable_testing.recording import histories
 from durable_testing.report import drawn
-from durable_testing.session import SESSION, current_test
+from durable_testing.session import SESSION, Left, current_test
 from durable_testing.strict import strictness
 from durable_testing.stuck import Troubles
 from durable_testing.timing import PassingClock, StandingClock, TimeKeeper
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+_CUT_OFF: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+"""After these nothing is looked up any more: there may be no time for it."""
+_OWN_DATABASES: Final = frozenset({"sqlite://", "sqlite:///", "sqlite:///:memory:"})
+"""URLs of a new database each time."""
 
 
 class Environment:
@@ -56,11 +61,15 @@ class Environment:
     `start_at` (aware) is where time begins, by default 2026-01-01 UTC. `url` is an empty database,
     `sqlite://` (in memory) or `postgresql://...`. `seed` decides whatever is left to chance: the jitter
     of retries and the ids of runs that are given none; 0 is that of `pytest --durable-seed`.
+
+    Leaving it raises what a step has raised because the test is wrong (`ArgumentChanged`, outcomes of a mock
+    that are used up), where the workflow has caught it.
     """
 
     _keeper_kind: ClassVar[type[TimeKeeper]] = TimeKeeper
     _is_recorded: ClassVar[bool] = True
-    """Whether `--durable-record` keeps the histories of its runs."""
+    """Whether leaving it means something to a test: `--durable-record` keeps the histories of its runs, what a
+    test that fails shows has them, and an error of the test in a step fails it."""
 
     def __init__(
         self,
@@ -80,10 +89,15 @@ class Environment:
         self._clock = StandingClock(start_at)
         self._house = self._new_house(strict)
         self._stand_ins: list[Workflow[Any, Any]] = []
+        self._driven_by_mocks: set[str] = set()
         self._port = Port(open_storage(url), self._clock, self._house.activity)
         self._names = itertools.count(1)
-        self._ids = Random(f"{self.seed} {current_test()}")
+        self._ids = Random(_seed_of_ids(self.seed, url))
+        number = SESSION.count("environments") if self._is_recorded else 0
+        self._name = f"{current_test()} {number}"  # the same in every session
+        self._not_passed = SESSION.not_passed
         self._processes: list[Process] = []
+        self._crashing: asyncio.Task[None] | None = None
         self._client: TestClient | None = None
         self._time: TimeKeeper | None = None
 
@@ -101,6 +115,7 @@ class Environment:
             stack.push_async_callback(self._time.stop)
             waiting = PassingClock(self._clock, self._time)
             self._client = await stack.enter_async_context(self._new_client(self._port, waiting))
+            self._client.on_end = self._house.noted.ended
             stack.push_async_callback(self._end_workers)
             await self._start_worker()
             self._open = stack.pop_all()
@@ -110,13 +125,34 @@ class Environment:
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: object
     ) -> None:
         try:
-            if isinstance(error, Exception):
-                error.add_note(await self._told())
-            elif error is None and self._is_recorded and SESSION.record_to is not None:
-                await record(self.client, SESSION.record_to)
+            unseen = self._unseen() if error is None else None
+            failed = error if unseen is None else unseen
+            if isinstance(failed, Exception):
+                failed.add_note(await self._told())
+            elif not isinstance(failed, _CUT_OFF):
+                await self._leave(failed)
+            if unseen is not None:
+                raise unseen
         finally:
             await self._keeper.stop()  # first of all: whoever still waits is told that it is closed
             await self._open.aclose()
+
+    def _unseen(self) -> Exception | None:
+        """What a step has raised because the test is wrong, and the workflow has kept from the test."""
+        error = self._house.noted.take() if self._is_recorded else None
+        if error is not None:
+            error.add_note("a step has raised this, and nobody who waited for a run was told")
+            error.__traceback__ = None  # it leads through the worker, not through the test
+        return error
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Leave to the test what it shows when it fails, and keeps when it passes."""
+        if not (self._is_recorded and SESSION.is_watched):
+            return
+        kept: Mapping[str, str] = {}
+        if error is None and SESSION.record_to is not None:
+            kept = await histories(self.client, self._name, but=self._driven_by_mocks)
+        SESSION.left.append(Left(self._not_passed, await self._told(), kept))
 
     def _new_house(self, strict: bool) -> House:
         return House(Activity(), Mocks(), Random(self.seed), strict)
@@ -136,11 +172,15 @@ class Environment:
         """What helps to understand a test that fails."""
         try:
             runs = await self.timeline()
-        except DurableError as error:
+        except Exception as error:  # it is told on the way out, and may not come in its way
             runs = f"its runs cannot be read: {error}"
-        return f"environment with seed {self.seed} (pytest --durable-seed={self.seed})\n\n{runs}"
+        seed = f"environment with seed {self.seed} (pytest --durable-seed={self.seed})"
+        unseen = [f"a step has raised: {message}" for message in self._house.noted.unseen]
+        return "\n\n".join([seed, *unseen, runs])
 
     async def _end_workers(self) -> None:
+        if self._crashing is not None:  # it may be about to start another one
+            await asyncio.gather(self._crashing, return_exceptions=True)
         for process in self._processes:
             if not process.dead:
                 await process.die()
@@ -233,16 +273,30 @@ class Environment:
     async def crash(self) -> None:
         """Kill the worker without any clean-up, as if its process were gone; another one takes its runs over.
 
-        Called from inside of a step, this is where the step dies.
+        Called from inside of a step, this is where the step dies. Calls of one moment are one crash: whoever
+        calls while a worker dies waits until another one has its runs.
         """
-        if not self._house.activity.knows(STEP.get()):
-            await self._crash()
+        self._keeper.check()
+        attempt = STEP.get()
+        if not self._house.activity.knows(attempt):
+            await asyncio.shield(self._crash_under_way())
             return
-        loop = asyncio.get_running_loop()
-        outside = contextvars.copy_context()
-        outside.run(STEP.set, None)  # the next worker is no part of this step
-        self._crashing = loop.create_task(self._crash(), context=outside)
-        await loop.create_future()  # ends when the step is cancelled with its worker
+        process = self._process_of(attempt)
+        with self._house.activity.waiting(attempt):
+            while not process.dead:  # the first one may be that of the worker before
+                await asyncio.shield(self._crash_under_way())
+        raise asyncio.CancelledError  # a step of a dead worker goes nowhere
+
+    def _process_of(self, attempt: object) -> Process:
+        return next((each for each in self._processes if each.runs(attempt)), self._processes[-1])
+
+    def _crash_under_way(self) -> asyncio.Task[None]:
+        """The one that is, or else a new one: two at once would leave two workers behind."""
+        if self._crashing is None or self._crashing.done():
+            outside = contextvars.copy_context()
+            outside.run(STEP.set, None)  # the next worker is no part of a step
+            self._crashing = asyncio.create_task(self._crash(), context=outside)
+        return self._crashing
 
     async def _crash(self) -> None:
         dead = self._processes[-1]
@@ -297,7 +351,8 @@ class Environment:
 
         `returns` is its result, `raises` its failure, `outcomes` one of either for each attempt, `using` a
         function that is called with its arguments. Retries, time-outs and the storing of arguments and
-        results stay as they are. The newest mock of a step counts.
+        results stay as they are. The newest mock of a step counts, also for `step.options(name=...)` where that
+        name has no mock of its own. A mock of `step.options(name=...)` stands for that name only.
         """
         given = {"returns": returns, "raises": raises, "outcomes": outcomes, "using": using}
         if isinstance(step, Runnable):
@@ -314,12 +369,20 @@ class Environment:
             )
             raise DefinitionError(message)
         made = make_mock(child.name, **given)
-        replaced = stand_in(workflow, made)
+        replaced = stand_in(workflow, made, self._driven_by_mocks)
         self._stand_ins.append(replaced)
-        if self._processes:
-            self._worker.replace(replaced)
+        for process in self._processes:
+            if isinstance(process.worker, TestWorker):
+                process.worker.replace(replaced)
         return made
 
 
 def _not_open() -> DurableError:
     return DurableError("the environment is not open: use `async with Environment(...) as env`")
+
+
+def _seed_of_ids(seed: int, url: str) -> str:
+    """The same in every session. On a database that has runs of this test already no id comes again."""
+    one = f"{seed} {current_test()}"
+    before = 0 if url in _OWN_DATABASES else SESSION.count("databases")
+    return f"{one} {before}" if before else one

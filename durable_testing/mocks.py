@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from durable.model.naming import is_named, name_of
 from durable.model.scope import STEP
 from durable.model.steps import Step, make_step
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from durable.model.runnable import Workflow
 
 UNSET: Final[Any] = object()
+
+
+class OutcomesUsedUp(AssertionError):
+    """A mock is called more often than a test has given it outcomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ def _outcomes(name: str, outcomes: Sequence[Any]) -> Callable[..., Any]:
             message = (
                 f"mock({name}): all {len(outcomes)} outcomes are used up, and it is called again"
             )
-            raise AssertionError(message)
+            raise OutcomesUsedUp(message)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -98,7 +104,11 @@ _ANSWERS: Final[Mapping[str, Callable[[str, Any], Callable[..., Any]]]] = {
 
 
 class Mocks:
-    """Which steps are mocked; the newest mock of a step counts."""
+    """Which steps are mocked; the newest mock of a step counts.
+
+    A step as it is defined stands for all names of its function (`options(name=...)`) that have no mock of
+    their own; a step under another name stands for that name only.
+    """
 
     def __init__(self) -> None:
         self._by_function: dict[object, dict[str | None, Mock]] = {}
@@ -106,13 +116,14 @@ class Mocks:
     def add(self, step: Any, mock: Mock) -> None:
         """From now on `mock` stands in for `step`: a `Step`, or the plain function of one."""
         if isinstance(step, Step):
-            function, name = _function_of(step.fn), step.name
+            self._of_function(step.fn)[None if _is_as_defined(step) else step.name] = mock
         else:
-            function, name = _function_of(step), None
-        found = self._by_function.setdefault(function, {})
-        if name is None:
+            found = self._of_function(step)
             found.clear()
-        found[name] = mock
+            found[None] = mock
+
+    def _of_function(self, fn: Any) -> dict[str | None, Mock]:
+        return self._by_function.setdefault(_function_of(fn), {})
 
     def of(self, step: Step[..., Any]) -> Mock | None:
         """The mock that stands in for this step."""
@@ -122,15 +133,33 @@ class Mocks:
         return found.get(step.name) or found.get(None)
 
 
-def _function_of(fn: Any) -> object:
+def _function_of(fn: Any) -> Any:
     """A method is mocked for all instances."""
     return getattr(fn, "__func__", fn)
 
 
-def stand_in(workflow: Workflow[Any, Any], mock: Mock) -> Workflow[Any, Any]:
-    """A workflow that a run takes for the real one: its only step is the mock."""
+def _is_as_defined(step: Any) -> bool:
+    """Whether it has the name that its definition has given it."""
+    function = _function_of(step.fn)
+    if is_named(function) and step.name == name_of(function):
+        return True
+    return bool(getattr(_defined(function), "name", None) == step.name)
+
+
+def _defined(function: Any) -> object:
+    """What has been made of a function where it is defined, as by `@step(name=...)`; None if nobody knows."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def stand_in(workflow: Workflow[Any, Any], mock: Mock, driven: set[str]) -> Workflow[Any, Any]:
+    """A workflow that a run takes for the real one: its only step is the mock. `driven` gets the run's id."""
 
     async def answered(ctx: Any, *given: Any) -> Any:
+        driven.add(ctx.run_id)
+
         async def step() -> Any:
             attempt: Any = STEP.get()
             return await mock.call(given, {}, attempt.attempt)

@@ -1,17 +1,19 @@
 """The pytest plugin `durable`: environments, databases, and recorded histories as tests.
 
 Every test run of every project that has durable installed loads this module, so it imports
-nothing but pytest; what a fixture needs is imported when a test asks for it.
+nothing of durable; what a fixture needs is imported when a test asks for it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from durable_testing.session import SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--durable-record",
         type=Path,
         metavar="DIR",
-        help="write the histories of all runs of environments that end without an error there",
+        help="write the histories of all runs of environments whose test passes there",
     )
     parser.addini(
         "durable_workflows",
@@ -51,11 +53,19 @@ def pytest_configure(config: pytest.Config) -> None:
         "durable_explore(**options): what the fixture durable_explore gives explore, e.g. max_cases=5000",
     )
     seed, folder = config.option.durable_seed, config.option.durable_record
-    if seed is not None or folder is not None:
-        from durable_testing.session import SESSION
+    SESSION.is_watched = True
+    if seed is not None:
+        SESSION.seed = seed
+    if folder is not None:
+        SESSION.record_to = config.invocation_params.dir / folder
 
-        SESSION.seed = seed or 0
-        SESSION.record_to = None if folder is None else config.invocation_params.dir / folder
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What environments have left shows why a test fails, or is kept where it passes."""
+    report = yield
+    SESSION.take_up(report)
+    return report
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

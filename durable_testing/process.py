@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from durable.client import Client
     from durable.worker import Worker
+    from durable.worker.step_context import StepContext
 
 
 class Process:
@@ -34,6 +35,10 @@ class Process:
             return 0
         return self.worker.worker_id
 
+    def runs(self, attempt: object) -> bool:
+        """Whether this is an attempt of its worker."""
+        return any(attempt is one for one in self._running())
+
     async def die(self, closing: AbstractContextManager[None] | None = None) -> None:
         """Drop every task and say nothing to the database; the lease is left to expire.
 
@@ -42,7 +47,7 @@ class Process:
         self.dead = True
         tasks, attempts = [*self._client_tasks()], list[asyncio.Task[Any]]()
         if self.worker is not None:
-            attempts = self._attempts(self.worker)
+            attempts = self._attempts()
             tasks += self._worker_tasks(self.worker)
         for task in [*tasks, *attempts]:
             task.cancel()
@@ -60,10 +65,14 @@ class Process:
             polls = (client._results.poll, client._replies.poll)
             yield from filter(None, (*(each.pump for each in batches), *polls))
 
-    def _attempts(self, worker: Worker) -> list[asyncio.Task[Any]]:
-        runners = getattr(worker, "_runners", {}).values()  # it may not have come so far
-        tasks = [attempt.task for runner in runners for attempt in runner._running.values()]
+    def _attempts(self) -> list[asyncio.Task[Any]]:
+        tasks = [attempt.task for attempt in self._running()]
         return [task for task in tasks if task is not None and task is not asyncio.current_task()]
+
+    def _running(self) -> Iterator[StepContext]:
+        runners = getattr(self.worker, "_runners", {}).values()  # it may not have come so far
+        for runner in runners:
+            yield from runner._running.values()
 
     def _worker_tasks(self, worker: Worker) -> list[asyncio.Task[Any]]:
         worker._state = "stopped"

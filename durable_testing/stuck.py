@@ -52,7 +52,10 @@ class Troubles:
 
     async def _endless(self, run_id: str) -> Stuck:
         told = f"time has jumped {MAX_JUMPS:,} times, and run {run_id} has not ended:"
-        return Stuck("\n".join([told, *self._told(await self._open())]))
+        advice = (
+            "if that takes no longer than it should: `await env.advance(...)` has no such limit"
+        )
+        return Stuck("\n".join([told, *self._told(await self._open()), advice]))
 
     def slow(self) -> Stuck:
         """Something is at work and does not return."""

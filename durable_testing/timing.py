@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_JUMPS: Final = 10_000
-"""So often time jumps for somebody who waits for the end of a run, before that is taken for endless."""
+MAX_JUMPS: Final = 100_000
+"""So often time jumps for somebody who waits for the end of a run, before that is taken for endless.
+
+Once a minute for sixty days is less. A bound it must be: of what goes on for ever each jump changes something.
+"""
 STEP_SECONDS: Final = 60.0
 """So many seconds of the machine's own time pass before a step that does not return is reported."""
 _HORIZON: Final = 200 * 365 * 86_400 * SECOND
@@ -139,6 +142,11 @@ class TimeKeeper:
         await asyncio.gather(self._task, return_exceptions=True)
         self._fail_all(_closed())
 
+    def check(self) -> None:
+        """Raise `DurableError` if time stands still for ever."""
+        if self._task.done():
+            raise _closed()
+
     # -- who waits. A step that does is not at work: else time would wait for it, and it for time.
 
     async def wait(self, act: Coroutine[Any, Any, T], run_id: str | None = None) -> T:
@@ -165,8 +173,7 @@ class TimeKeeper:
 
     async def settle(self) -> None:
         """Wait until nothing moves without time."""
-        if self._task.done():
-            raise _closed()
+        self.check()
         waiter = Waiter(None)
         self._settling[waiter] = None
         self._wanted.set()

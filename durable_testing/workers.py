@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from durable.worker.executors import PROCESSES, THREADS, Seats
 from durable.worker.steps import StepRunner
 from durable.worker.worker import Worker
-from durable_testing.strict import arguments_kept
+from durable_testing.mocks import OutcomesUsedUp
+from durable_testing.noted import Noted
+from durable_testing.strict import ArgumentChanged, arguments_kept
 
 if TYPE_CHECKING:
     from durable.client import Client
@@ -42,6 +44,7 @@ class House:
     strict: bool
     around: Callable[[StepContext], AbstractAsyncContextManager[None]] = _nothing
     """What an attempt goes through before its function is called, and after."""
+    noted: Noted = field(default_factory=Noted)
 
 
 class WatchedSeats(Seats):
@@ -75,7 +78,7 @@ class WatchedRunner(StepRunner):
     ) -> None:
         super().__init__(host, slots, random, clock)
         self._activity, self._mocks, self._strict = house.activity, house.mocks, house.strict
-        self._around = house.around
+        self._around, self._noted = house.around, house.noted
         self._seats = {
             "thread": WatchedSeats(THREADS, self.pump, self._activity),
             "process": WatchedSeats(PROCESSES, self.pump, self._activity),
@@ -98,6 +101,15 @@ class WatchedRunner(StepRunner):
         return await super()._call(attempt)
 
     async def _invoke(
+        self, attempt: StepContext, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        try:
+            return await self._strictly(attempt, args, kwargs)
+        except (ArgumentChanged, OutcomesUsedUp) as error:
+            self._noted.add(error)
+            raise
+
+    async def _strictly(
         self, attempt: StepContext, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         command = attempt.command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> str:
     code, said = session(folder, "--durable-record", "golden")
     assert code == 0, said
     [file] = (folder / "golden").iterdir()
-    assert file.name == "order-first_order.history.json"
+    assert re.fullmatch(r"order-first_order-[0-9a-f]{8}\.history\.json", file.name)
     return file.read_text()
 
 

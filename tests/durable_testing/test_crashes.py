@@ -198,3 +198,95 @@ async def test_whoever_waits_for_a_result_goes_on_waiting() -> None:
         await env.crash()
         await handle.send_event("last", "c")
         assert await waiting == ["a", "b", "c"]
+
+
+@workflow
+async def trio(ctx: Context) -> str:
+    await ctx.parallel([ctx.step(note, word) for word in "abc"])
+    await ctx.wait_for_event("go")
+    await ctx.step(note, "after")
+    return await ctx.call(confirmed)
+
+
+@workflow
+async def confirmed(ctx: Context) -> str:
+    raise AssertionError("the real one")
+
+
+async def test_steps_that_crash_their_worker_at_once_crash_it_once(url: str) -> None:
+    """Each worker that is left behind would hold runs that no later crash, and no mock, reaches."""
+
+    async def dying_once(word: str) -> str:
+        if [call.args[0] for call in noted.calls].count(word) == 1:
+            await env.crash()
+        return word
+
+    async with Environment(workflows=[trio, confirmed], url=url) as env:
+        noted = env.mock(note, using=dying_once)
+        runs = [await env.client.start(trio, id=f"t{n}") for n in range(3)]
+        await env.settle()
+        assert len([each for each in env._processes if not each.dead]) == 1
+        env.mock(confirmed, returns="mocked")
+        for run in runs:
+            await run.send_event("go")
+        assert [await run.result() for run in runs] == ["mocked"] * 3
+        assert [call.args[0] for call in noted.calls].count("after") > 3
+        assert len([each for each in env._processes if not each.dead]) == 1
+
+
+async def test_crashes_that_a_test_asks_for_at_once_are_one(url: str) -> None:
+    async with Environment(workflows=[diary], url=url) as env:
+        handle = await env.client.start(diary, id="d")
+        await env.settle()
+        await asyncio.gather(env.crash(), env.crash(), env.crash())
+        assert [each.dead for each in env._processes] == [True, False]
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+
+
+async def test_a_dying_step_that_asks_for_a_crash_dies_and_nobody_else_does() -> None:
+    async def dying(word: str) -> str:
+        if len(noted.calls) == 1:
+            try:
+                await env.crash()
+            finally:
+                await env.crash()
+        return word
+
+    async with Environment(workflows=[diary]) as env:
+        noted = env.mock(note, using=dying)
+        handle = await env.client.start(diary, id="d")
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+        assert [each.dead for each in env._processes] == [True, False]
+
+
+async def test_a_step_of_the_next_worker_crashes_that_one() -> None:
+    """Also while the crash of the worker before is not over."""
+
+    async def dying(word: str) -> str:
+        if len(noted.calls) < 4:
+            await env.crash()
+        return word
+
+    async with Environment(workflows=[diary]) as env:
+        noted = env.mock(note, using=dying)
+        handle = await env.client.start(diary, id="d")
+        await handle.send_event("last", "c")
+        assert await handle.result() == ["a", "b", "c"]
+        assert [each.dead for each in env._processes] == [True, True, True, False]
+
+
+async def test_an_environment_may_be_left_while_its_worker_dies() -> None:
+    entered = asyncio.Event()
+
+    async def dying(word: str) -> str:
+        entered.set()
+        await env.crash()
+        return word
+
+    async with Environment(workflows=[diary]) as env:
+        env.mock(note, using=dying)
+        await env.client.start(diary, id="d")
+        await entered.wait()
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

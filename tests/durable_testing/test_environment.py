@@ -326,10 +326,12 @@ async def test_it_is_used_once_and_only_while_it_is_open() -> None:
         _ = env.client
     with pytest.raises(DurableError, match="not open"):
         await env.settle()
+    with pytest.raises(DurableError, match="not open"):
+        await env.crash()
     async with env:
         handle = await env.client.start(order, "a")
         waiting = asyncio.ensure_future(env.advance(days(40)))
-    for act in (env.advance(1), env.settle(), handle.result(), waiting):
+    for act in (env.advance(1), env.settle(), env.crash(), handle.result(), waiting):
         with pytest.raises(DurableError, match=r"is closed|is not open"):
             await act
     with pytest.raises(RuntimeError, match="used once"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from durable import (
     step,
     workflow,
 )
+from durable.model.steps import as_step
 from durable_testing import Environment, MockedCall
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,6 +96,44 @@ async def test_more_attempts_than_outcomes_are_an_error_that_says_so() -> None:
         assert await env.run(speak, "x") == "ab"
         with pytest.raises(AssertionError, match=r"mock\(plain\): all 1 outcomes are used up"):
             await env.run(speak, "x")
+
+
+@workflow
+async def resigned(ctx: Context, word: str) -> str:
+    try:
+        return await ctx.step(plain, word)
+    except Exception:
+        return "nothing"
+
+
+async def fails_unseen(url: str = "sqlite://", *, result: str) -> None:
+    async with Environment(workflows=[resigned], url=url) as env:
+        env.mock(plain, outcomes=["a"])
+        assert await env.run(resigned, "x") == "a"
+        assert await env.run(resigned, "x") == result, "no"
+
+
+async def test_outcomes_that_are_used_up_fail_a_test_that_does_not_see_it(url: str) -> None:
+    with pytest.raises(AssertionError, match=r"mock\(plain\): all 1 outcomes are used up") as error:
+        await fails_unseen(url, result="nothing")
+    assert "resigned" in error.value.__notes__[-1]  # its runs are shown
+
+
+async def test_another_error_of_a_test_tells_of_them() -> None:
+    with pytest.raises(AssertionError, match="no") as error:
+        await fails_unseen(result="something")
+    assert "a step has raised: mock(plain): all 1 outcomes are used up" in error.value.__notes__[0]
+
+
+async def test_a_parent_that_fails_with_them_is_seen() -> None:
+    @workflow
+    async def outer(ctx: Context) -> str:
+        return await ctx.call(speak, "x")
+
+    async with Environment(workflows=[outer, speak]) as env:
+        env.mock(plain, outcomes=[])
+        with pytest.raises(AssertionError, match="all 0 outcomes are used up"):
+            await env.run(outer)
 
 
 async def test_a_function_is_called_with_the_arguments() -> None:
@@ -177,6 +217,45 @@ async def test_two_steps_of_one_function_are_told_apart_by_name() -> None:
         env.mock(mail, returns="m")
         env.mock(text, returns="t")
         assert await env.run(sending) == "mt"
+
+
+@step(name="deliver.parcel")
+async def deliver(word: str) -> str:
+    return f"really {word}"
+
+
+class Post:
+    @step
+    async def send(self, word: str) -> str:
+        return f"really {word}"
+
+
+@pytest.mark.parametrize("mocked", [threaded, threaded.fn, deliver, deliver.fn, Post.send])
+async def test_a_step_is_mocked_under_every_name_that_it_is_given(mocked: Any) -> None:
+    used = as_step(Post().send if mocked is Post.send else mocked).options(name="another")
+
+    @workflow
+    async def using(ctx: Context) -> str:
+        return await ctx.step(used, "a")
+
+    async with Environment(workflows=[using]) as env:
+        made = env.mock(mocked, returns="mocked")
+        assert await env.run(using) == "mocked"
+        assert len(made.calls) == 1
+
+
+async def test_a_mock_of_another_name_stands_for_that_name_only() -> None:
+    other = deliver.options(name="other")
+
+    @workflow
+    async def using(ctx: Context) -> list[str]:
+        return [await ctx.step(each, "a") for each in (deliver, other)]
+
+    async with Environment(workflows=[using]) as env:
+        env.mock(other, returns="other")
+        assert await env.run(using) == ["really a", "other"]
+        env.mock(deliver, returns="any")
+        assert await env.run(using) == ["any", "other"]
 
 
 async def test_undoing_is_mocked_like_any_step() -> None:

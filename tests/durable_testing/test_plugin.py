@@ -101,6 +101,143 @@ async def test_without_a_fixture():
     assert "error  KeyError: 'no money'" in said
 
 
+FAILING = """
+import pytest_asyncio
+
+@pytest_asyncio.fixture
+async def env():
+    async with Environment(workflows=[order]) as env:
+        yield env
+
+async def test_of_a_fixture(env):
+    assert await env.run(order, "a", id="in-a-fixture") == "b"
+
+async def test_after_the_block(durable_env):
+    async with durable_env(workflows=[order]) as env:
+        result = await env.run(order, "a", id="after-the-block")
+    assert result == "b"
+
+async def test_by_hand(durable_env):
+    async with durable_env(workflows=[order]) as env:
+        await env.run(order, "a", id="by-hand")
+        pytest.fail("no")
+
+@pytest.fixture
+def ends_badly():
+    yield
+    raise OSError("no")
+
+async def test_whose_fixture_fails(ends_badly, durable_env):
+    async with durable_env(workflows=[order]) as env:
+        await env.run(order, "a", id="fixture-fails")
+
+@pytest.mark.xfail
+async def test_that_is_meant_to_fail(durable_env):
+    async with durable_env(workflows=[order]) as env:
+        await env.run(order, "a", id="meant-to")
+    assert False
+
+async def test_that_passes(env):
+    assert await env.run(order, "a", id="passes") == "a"
+"""
+
+
+def test_a_test_shows_and_keeps_its_runs_by_how_it_ends(tmp_path: Path) -> None:
+    """Also where that is known only after the block of its environment."""
+    code, said = session(tmp_path, FAILING, *AUTO, "--durable-record=golden")
+    assert code == 1
+    assert "3 failed, 2 passed, 1 xfailed, 1 error" in said
+    assert said.count("environment with seed 0") == 4
+    for run_id in ("in-a-fixture", "after-the-block", "by-hand", "fixture-fails"):
+        assert f"order  {run_id}  completed  took 30 d" in said
+    [kept] = (tmp_path / "golden").iterdir()
+    assert kept.name.startswith("order-passes-")
+
+
+def test_histories_that_no_code_could_replay_are_not_kept(tmp_path: Path) -> None:
+    code = """
+import time
+
+@workflow
+async def parent(ctx: Context) -> str:
+    return await ctx.call(order, "a", id="stand-in")
+
+@workflow
+async def blocked(ctx: Context) -> str:
+    return str(time.time())
+
+async def test_of_a_mocked_child(durable_env):
+    async with durable_env(workflows=[order, parent]) as env:
+        env.mock(order, returns="b")
+        assert await env.run(parent, id="real") == "b"
+
+async def test_of_a_blocked_run(durable_env):
+    async with durable_env(workflows=[blocked]) as env:
+        with pytest.raises(Exception, match="time.time"):
+            await env.run(blocked, id="blocked")
+"""
+    ended, said = session(tmp_path, code, *AUTO, "--durable-record=golden")
+    assert ended == 0, said
+    [kept] = (tmp_path / "golden").iterdir()
+    assert kept.name.startswith("parent-real-")
+
+
+def test_no_history_is_written_over_another_one_but_over_itself(tmp_path: Path) -> None:
+    code = """
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_of_one_id(durable_env, name):
+    for _ in range(2):
+        async with durable_env(workflows=[order]) as env:
+            await env.run(order, name, id="same")
+
+async def test_of_ids_that_make_no_file_names(durable_env):
+    async with durable_env(workflows=[order]) as env:
+        for id in ("\u00e9/1", "\u00fc/1", "x" * 255, "x" * 254 + "y"):
+            await env.run(order, "a", id=id)
+"""
+    options = (*AUTO, "--durable-record=golden", "test_orders.py")
+    kept = []
+    for _ in range(2):
+        ended, said = session(tmp_path, code, *options)
+        assert ended == 0, said
+        kept.append({file.name for file in (tmp_path / "golden").iterdir()})
+    assert len(kept[0]) == 8
+    assert kept[0] == kept[1]
+
+
+def test_a_folder_that_cannot_be_written_to_fails_the_test(tmp_path: Path) -> None:
+    code = """
+async def test_of_an_environment(durable_env):
+    async with durable_env(workflows=[order]) as env:
+        await env.run(order, "a")
+"""
+    (tmp_path / "golden").write_text("a file")
+    ended, said = session(tmp_path, code, *AUTO, "--durable-record=golden")
+    assert ended == 1
+    assert "--durable-record cannot write what this test has recorded" in said
+
+
+def test_environments_of_one_test_on_one_database_give_ids_of_their_own(
+    tmp_path: Path, durable_sqlite: str
+) -> None:
+    code = f"""
+async def test_ids():
+    for name in "ab":
+        async with Environment(workflows=[order], url={durable_sqlite!r}) as env:
+            handle = await env.client.start(order, name)
+            assert await handle.result() == name
+            print("the id is", handle.id)
+"""
+    given = []
+    for _ in range(2):
+        ended, said = session(tmp_path, code, "-s", *AUTO)
+        assert ended == 0, said
+        given.append([line for line in said.splitlines() if "the id is" in line])
+        Path(durable_sqlite.removeprefix("sqlite:///")).unlink()
+    assert len(given[0]) == 2
+    assert given[0] == given[1]
+
+
 def test_the_seed_of_a_session_is_that_of_its_environments(tmp_path: Path) -> None:
     code = """
 async def test_ids(durable_env):

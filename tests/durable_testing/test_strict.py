@@ -175,6 +175,22 @@ async def test_an_argument_that_changes_in_a_step_fails_the_run(url: str) -> Non
         assert await env.run(shortening) == 2
 
 
+async def test_a_change_that_the_workflow_keeps_to_itself_fails_the_test() -> None:
+    @workflow
+    async def resigned(ctx: Context) -> int:
+        try:
+            return await ctx.step(shorten, Note(text="ab"), words=["a"])
+        except Exception:
+            return 0
+
+    async def using_it() -> None:
+        async with Environment(workflows=[resigned]) as env:
+            assert await env.run(resigned, id="r") == 0
+
+    with pytest.raises(ArgumentChanged, match="step shorten of run r has changed an argument"):
+        await using_it()
+
+
 async def test_an_argument_that_fits_no_more_has_changed_too() -> None:
     async with Environment(workflows=[shortening]) as env:
         env.mock(shorten, using=lambda note, words: words.append(object()) or 1)

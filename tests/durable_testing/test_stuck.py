@@ -12,6 +12,7 @@ from durable import (
     NondeterminismError,
     days,
     hours,
+    minutes,
     step,
     workflow,
 )
@@ -128,7 +129,18 @@ async def test_time_that_jumps_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
         head, *runs = str(error.value).splitlines()
         assert head == "time has jumped 20 times, and run a has not ended:"
         assert runs[1] == "  a (waiting, waiting): event paid"
+        assert runs[-1].endswith("`await env.advance(...)` has no such limit")
         await env.advance(days(100))  # what is asked for by name has no limit
+
+
+async def test_a_look_each_minute_for_thirty_days_is_not_for_ever() -> None:
+    async with Environment(workflows=[waiting]) as env:
+        await env.client.start(waiting, id="a")
+        await env.settle()
+        waiter = timing.Waiter("a")
+        waiter.jumps = days(30) // minutes(1)
+        await stuck.Troubles(env._port, lambda: env._worker).look([waiter])
+        assert not waiter.told.done()
 
 
 async def test_a_step_that_never_returns(monkeypatch: pytest.MonkeyPatch) -> None:
