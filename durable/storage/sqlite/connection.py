@@ -141,6 +141,11 @@ def prefix_of(schema: str) -> str:
     return f"{schema}_"
 
 
+def printable(path: object) -> str:
+    """A path that can be said everywhere: one may be bytes that are no text."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def connect(path: Path | None, prefix: str, *, reading: bool = False) -> Database:
     """Open a database file, or a private one in memory, for the calling thread."""
     connection = sqlite3.connect(

@@ -49,7 +49,13 @@ from durable.storage.sqlite import (
     waiting,
     workers,
 )
-from durable.storage.sqlite.connection import Database, connect, prefix_of, translated
+from durable.storage.sqlite.connection import (
+    Database,
+    connect,
+    prefix_of,
+    printable,
+    translated,
+)
 from durable.storage.sqlite.desk import Desk, Reader, Writer
 from durable.storage.sqlite.leases import Leases
 
@@ -64,7 +70,7 @@ class SqliteStorage:
 
     def __init__(self, path: str | None, *, schema: str = "durable") -> None:
         self._path = None if path is None else Path(path).absolute()
-        self._where = "SQLite in memory" if path is None else f"SQLite file {self._path}"
+        self._where = "SQLite in memory" if path is None else f"SQLite file {printable(self._path)}"
         self._prefix = prefix_of(schema)
         self._lanes: dict[Lane, int] = {}
         self._leases = Leases(active=lambda: self.time is None)
