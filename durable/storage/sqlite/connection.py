@@ -16,6 +16,12 @@ from durable.errors import InvalidInput, PayloadError, PayloadTooLarge, StoreUna
 BUSY_SECONDS: Final = 5.0
 """How long a statement waits for another process to give up the lock."""
 
+OLDEST_SQLITE: Final = (3, 38, 0)
+"""The first one with the operator `->>` and with JSON for sure; STRICT tables came before, with 3.37."""
+
+WAL_LIMIT: Final = 64 * 2**20
+"""Bytes of the write-ahead log that may stay on the disk."""
+
 Row = tuple[Any, ...]
 Values = Sequence[Any] | Mapping[str, Any]
 
@@ -148,6 +154,7 @@ def printable(path: object) -> str:
 
 def connect(path: Path | None, prefix: str, *, reading: bool = False) -> Database:
     """Open a database file, or a private one in memory, for the calling thread."""
+    _refuse_old()
     connection = sqlite3.connect(
         ":memory:" if path is None else path,
         timeout=BUSY_SECONDS,
@@ -167,6 +174,16 @@ def connect(path: Path | None, prefix: str, *, reading: bool = False) -> Databas
         connection.close()
         raise
     return Database(connection, prefix)
+
+
+def _refuse_old() -> None:
+    """`StoreUnavailable` for an SQLite that does not know our statements: each would fail, for ever."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreUnavailable(
+            f"this Python brings SQLite {sqlite3.sqlite_version}, and durable needs {oldest} or newer: "
+            "use a Python built with a newer one, or PostgreSQL"
+        )
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
