@@ -181,6 +181,7 @@ class SqliteStorage:
     ) -> Reaped:
         def work(database: Database, now: int) -> Reaped:
             publishing.forget(database, now, publishing.IN_A_SWEEP)
+            self._leases.keep_all(database, now)
             return workers.reap(database, now, blocked, max_recoveries, gone, expired=expired)
 
         return await self._writer.ask(work)
