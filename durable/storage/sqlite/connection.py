@@ -167,6 +167,7 @@ def connect(path: Path | None, prefix: str, *, reading: bool = False) -> Databas
             connection.execute("PRAGMA query_only=ON")
         elif path is not None:
             _enter_wal(connection)
+            connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT}")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA cache_size=-16384")
