@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+import os
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from durable.storage.base import Storage
 from durable.storage.sqlite import SqliteStorage
@@ -13,14 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Storage", "open_storage"]
 
-_FORMS = "sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory) or postgresql://..."
+_FORMS: Final = (
+    "sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory) or postgresql://..."
+)
+_SQLITE: Final = re.compile(r"sqlite://(?:/(?P<path>[^?#]*))?", re.IGNORECASE | re.DOTALL)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def open_storage(url: str, *, schema: str = "durable") -> Storage:
     """The store that `url` names, not opened yet.
 
     `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` (private, in memory), or
-    `postgresql://user@host/database`. `ValueError` for anything else; `ImportError` that says what to
+    `postgresql://user@host/database`. In a path `%20` and the like stand for bytes. `ValueError` for anything else; `ImportError` that says what to
     install when PostgreSQL's driver is missing. No message shows a password.
     """
     scheme = urlsplit(url).scheme.lower()
@@ -34,12 +40,15 @@ def open_storage(url: str, *, schema: str = "durable") -> Storage:
 
 
 def _sqlite_path(url: str) -> str | None:
-    parts = urlsplit(url)
-    if parts.netloc or parts.query or parts.fragment:
+    # Read as it stands: `urlsplit` would drop tabs and line breaks, and name another file.
+    parts = _SQLITE.fullmatch(url)
+    if parts is None:
         raise ValueError(
             f"an SQLite URL has three or four slashes, a path and nothing else: {_FORMS}"
         )
-    path = unquote(parts.path.removeprefix("/"))
+    path = os.fsdecode(unquote_to_bytes(os.fsencode(parts["path"] or "")))
+    if _CONTROL.search(path):
+        raise ValueError(f"the path of an SQLite URL has a control character: {path!r}")
     if path in {"", ":memory:"}:
         return None
     return path

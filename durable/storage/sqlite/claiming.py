@@ -117,9 +117,11 @@ def owned(database: Database, now: int, worker: int) -> list[Held]:
 
 
 def acknowledge(database: Database, worker: int, runs: Sequence[Held]) -> None:
-    """Not due any more, unless a message has come since."""
+    """Not due any more, unless a message has come since, or was not in the history yet."""
     if alive(database, worker):
         for held in runs:
+            if held.inbox_head > held.consumed:
+                continue  # the commit that takes the message ends the look
             database.execute(_ACKNOWLEDGE, (held.key, worker, held.epoch, held.inbox_head))
 
 

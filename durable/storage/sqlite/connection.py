@@ -16,6 +16,12 @@ from durable.errors import InvalidInput, PayloadError, PayloadTooLarge, StoreUna
 BUSY_SECONDS: Final = 5.0
 """How long a statement waits for another process to give up the lock."""
 
+OLDEST_SQLITE: Final = (3, 38, 0)
+"""The first one with the operator `->>` and with JSON for sure; STRICT tables came before, with 3.37."""
+
+WAL_LIMIT: Final = 64 * 2**20
+"""Bytes of the write-ahead log that may stay on the disk."""
+
 Row = tuple[Any, ...]
 Values = Sequence[Any] | Mapping[str, Any]
 
@@ -141,8 +147,14 @@ def prefix_of(schema: str) -> str:
     return f"{schema}_"
 
 
+def printable(path: object) -> str:
+    """A path that can be said everywhere: one may be bytes that are no text."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def connect(path: Path | None, prefix: str, *, reading: bool = False) -> Database:
     """Open a database file, or a private one in memory, for the calling thread."""
+    _refuse_old()
     connection = sqlite3.connect(
         ":memory:" if path is None else path,
         timeout=BUSY_SECONDS,
@@ -155,6 +167,7 @@ def connect(path: Path | None, prefix: str, *, reading: bool = False) -> Databas
             connection.execute("PRAGMA query_only=ON")
         elif path is not None:
             _enter_wal(connection)
+            connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT}")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA cache_size=-16384")
@@ -162,6 +175,16 @@ def connect(path: Path | None, prefix: str, *, reading: bool = False) -> Databas
         connection.close()
         raise
     return Database(connection, prefix)
+
+
+def _refuse_old() -> None:
+    """`StoreUnavailable` for an SQLite that does not know our statements: each would fail, for ever."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreUnavailable(
+            f"this Python brings SQLite {sqlite3.sqlite_version}, and durable needs {oldest} or newer: "
+            "use a Python built with a newer one, or PostgreSQL"
+        )
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:

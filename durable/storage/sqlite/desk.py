@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -28,6 +29,9 @@ Merge = Callable[[Database, int, list[Any]], list[Any]]
 
 GROUP: Final = 1000
 """Operations in one transaction at most, so that other processes get their turn."""
+
+LONGEST: Final = 3600.0
+"""Seconds of one wait at most: what a lock can wait for has an end."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,21 +64,32 @@ class Desk:
     """One thread, one connection, one queue. Belongs to the event loop that opened it."""
 
     def __init__(
-        self, name: str, where: str, connect: Callable[[], Database], clock: Callable[[], int]
+        self,
+        name: str,
+        where: str,
+        connect: Callable[[], Database],
+        clock: Callable[[], int],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._where = where
         self._connect = connect
         self._clock = clock
+        self._check = check
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._open = False
+        self._ended = "is closed"
         self._thread: threading.Thread | None = None
 
     async def open(self) -> None:
         """Start the thread and wait until its connection stands."""
+        self._refuse_a_fork()
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self._ended = "is closed"
         opened: concurrent.futures.Future[None] = concurrent.futures.Future()
+        opened.set_running_or_notify_cancel()  # whoever gives up waiting does not cancel it
         self._thread = threading.Thread(
             target=self._main, args=(opened,), name=self._name, daemon=True
         )
@@ -88,6 +103,8 @@ class Desk:
 
     async def close(self) -> None:
         """Answer everything asked before, then end the thread. Idempotent."""
+        if self._forked():
+            return
         with self._gate:
             if self._open:
                 self._open = False
@@ -114,15 +131,27 @@ class Desk:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._put(Job(work, future))
         try:
-            return future.result(timeout)
+            return future.result(min(timeout, LONGEST))
         except TimeoutError:
             raise StoreUnavailable(f"{self._where}: no answer within {timeout:g} s") from None
 
     def _put(self, job: Job) -> None:
+        self._refuse_a_fork()
         with self._gate:
             if not self._open:
-                raise StoreUnavailable(f"{self._where} is closed")
+                raise StoreUnavailable(f"{self._where} {self._ended}")
             self._jobs.put(job)
+
+    def _forked(self) -> bool:
+        """Whether the thread lives in another process, of which this one is a copy."""
+        return self._open and self._process != os.getpid()
+
+    def _refuse_a_fork(self) -> None:
+        # Not even opened anew: SQLite would take the locks of the other process for its own.
+        if self._forked():
+            raise StoreUnavailable(
+                f"{self._where} was opened before this process was forked off: open it after the fork"
+            )
 
     # -- in the thread
 
@@ -130,6 +159,7 @@ class Desk:
         try:
             database = self._connect()
         except Exception as error:
+            self._leave()
             opened.set_exception(translate(error, self._where))
             return
         opened.set_result(None)
@@ -138,24 +168,47 @@ class Desk:
                 pass
         finally:
             database.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """The thread ends, whatever the reason: nobody may go on waiting for it."""
+        with self._gate:
+            if self._open:  # it was not asked to
+                self._open = False
+                self._ended = (
+                    "is not served any more, its thread has ended: close it, open it again"
+                )
+        left: list[Job] = []
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None:
+                job.fail(StoreUnavailable(f"{self._where} {self._ended}"))
+                left.append(job)
+        self._answer(left)
 
     def _turn(self, database: Database) -> bool:
         """Serve everything that waits; False when the last job has been served."""
         jobs, more = self._take()
         try:
+            self._check()
             self._serve(database, jobs)
         except Exception as error:
             database.rollback()
             for job in jobs:
                 job.fail(translate(error, self._where))
-        self._answer(jobs)
+        except BaseException:
+            for job in jobs:
+                job.fail(StoreUnavailable(f"{self._where}: the thread that was at it has ended"))
+            raise
+        finally:
+            self._answer(jobs)
         return more
 
     def _take(self) -> tuple[list[Job], bool]:
         """Wait for a job and take all others that have come by then."""
         jobs: list[Job] = []
         try:
-            job = self._jobs.get(timeout=self._patience())
+            job = self._jobs.get(timeout=min(self._patience(), LONGEST))
             while job is not None:
                 jobs.append(job)
                 if len(jobs) == GROUP:
@@ -175,9 +228,9 @@ class Desk:
             except RuntimeError:
                 return  # the loop is closed: nobody waits
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         """How long to wait for a job, in seconds."""
-        return None
+        return LONGEST
 
     def _serve(self, database: Database, jobs: list[Job]) -> None:
         raise NotImplementedError
@@ -206,12 +259,22 @@ class Writer(Desk):
         connect: Callable[[], Database],
         clock: Callable[[], int],
         leases: Leases,
+        check: Callable[[], None] = lambda: None,
+        tend: Callable[[Database], None] = lambda _: None,
     ) -> None:
-        super().__init__(name, where, connect, clock)
+        super().__init__(name, where, connect, clock, check)
         self._leases = leases
+        self._tend = tend
 
-    def _patience(self) -> float | None:
-        return self._leases.patience()
+    def _patience(self) -> float:
+        patience = self._leases.patience()
+        return LONGEST if patience is None else patience
+
+    def _turn(self, database: Database) -> bool:
+        more = super()._turn(database)
+        if more:
+            self._tend(database)  # behind the answers: nobody waits for it
+        return more
 
     def _serve(self, database: Database, jobs: list[Job]) -> None:
         if not jobs and not self._leases.due():

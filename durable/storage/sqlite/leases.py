@@ -28,6 +28,9 @@ class _Kept:
     def due(self, now: float) -> bool:
         return now - self.renewed > self.ttl / 6 and now - self.heard < self.ttl / 2
 
+    def lives(self, now: float) -> bool:
+        return now - self.heard < self.ttl / 2
+
 
 @dataclass(slots=True)
 class Leases:
@@ -44,6 +47,10 @@ class Leases:
     def drop(self, worker: int) -> None:
         """Not kept any more."""
         self._kept.pop(worker, None)
+
+    def clear(self) -> None:
+        """None is kept any more."""
+        self._kept.clear()
 
     def heard(self, worker: int) -> None:
         """It claims, commits or beats: it lives."""
@@ -75,6 +82,18 @@ class Leases:
             if not extend(database, now, worker, kept.ttl):
                 self.drop(worker)
         return [worker for worker, _ in due]
+
+    def keep_all(self, database: Database, now: int) -> None:
+        """Extend whatever is heard of, due or not, before leases are looked for that have expired.
+
+        By the wall clock all may have: it jumps when a machine wakes up or is set right.
+        """
+        if not self.active():
+            return
+        moment = time.monotonic()
+        for worker, kept in list(self._kept.items()):
+            if kept.lives(moment):
+                extend(database, now, worker, kept.ttl)
 
     def confirm(self, workers: Sequence[int]) -> None:
         """These have been extended for good."""

@@ -17,12 +17,15 @@ CREATE TABLE IF NOT EXISTS [migrations] (
     name       TEXT    NOT NULL,
     applied_at INTEGER NOT NULL
 ) STRICT"""
+_EXISTS: Final = """
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE"""
+"""Whether there is such a table: for SQLite, names that differ in case are the same."""
 
 
 def version(database: Database) -> int:
     """The newest step that a database has; 0: none."""
     name = database.named("[migrations]").strip("[]")
-    if not database.fetch("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,)):
+    if not database.fetch(_EXISTS, (name,)):
         return 0
     return int(database.fetch("SELECT coalesce(max(number), 0) FROM [migrations]")[0][0])
 

@@ -17,12 +17,14 @@ SELECT n FROM [publications] WHERE key = ? AND name = ? AND idem = ? AND until >
 _KEEP: Final = """
 INSERT INTO [publications] (name, key, data, until, idem) VALUES (?, ?, ?, ?, ?) RETURNING n"""
 _WAITING: Final = """
-SELECT run_key, min(subscribed) FROM [waits] w
+SELECT run_key, min(subscribed) FROM [waits] w INDEXED BY [waits_key]
 WHERE key = ? AND EXISTS (SELECT 1 FROM json_each(w.names) x WHERE x.value = ?)
 GROUP BY run_key ORDER BY run_key"""
 _SUBSCRIBED: Final = """
-UPDATE [waits] SET subscribed = 1 WHERE run_key = ? AND key = ? AND NOT EXISTS (
+UPDATE [waits] SET subscribed = 1 WHERE run_key = ? AND +key = ? AND NOT EXISTS (
     SELECT 1 FROM json_each(names) x WHERE x.value NOT IN (SELECT value FROM json_each(?)))"""
+"""The plus: a run has few waits, and a key may have those of all runs."""
+
 _KEPT: Final = """
 SELECT n, name, key, data FROM [publications]
 WHERE key = ? AND name = ? AND until >= ? ORDER BY n"""

@@ -59,11 +59,11 @@ WITH RECURSIVE named (id, key, name) AS (
                      WHERE h.run_key = named.key AND h.type = 60
                            AND h.name > named.name ORDER BY h.name LIMIT 1)
     FROM named WHERE name IS NOT NULL)
-SELECT named.id, {EVENT.format("h")} FROM named JOIN [history] h
+SELECT named.id, {EVENT.format("h")} FROM named CROSS JOIN [history] h
 ON h.run_key = named.key AND h.seq = (
     SELECT max(seq) FROM [history] INDEXED BY [history_states]
     WHERE run_key = named.key AND type = 60 AND name = named.name)"""
-"""One probe per name that a run has published, however often."""
+"""One probe per name that a run has published, however often. CROSS: in this order, whatever SQLite thinks."""
 
 _NEWEST: Final = f"""
 SELECT {EVENT.format("h")} FROM [runs] r JOIN [history] h {{index}} ON h.run_key = r.key

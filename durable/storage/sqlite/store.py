@@ -49,9 +49,17 @@ from durable.storage.sqlite import (
     waiting,
     workers,
 )
-from durable.storage.sqlite.connection import Database, connect, prefix_of, translated
+from durable.storage.sqlite.connection import (
+    Database,
+    connect,
+    prefix_of,
+    printable,
+    translated,
+)
 from durable.storage.sqlite.desk import Desk, Reader, Writer
 from durable.storage.sqlite.leases import Leases
+from durable.storage.sqlite.place import Place
+from durable.storage.sqlite.wal import Wal
 
 
 class SqliteStorage:
@@ -64,17 +72,28 @@ class SqliteStorage:
 
     def __init__(self, path: str | None, *, schema: str = "durable") -> None:
         self._path = None if path is None else Path(path).absolute()
-        self._where = "SQLite in memory" if path is None else f"SQLite file {self._path}"
+        self._where = "SQLite in memory" if path is None else f"SQLite file {printable(self._path)}"
         self._prefix = prefix_of(schema)
         self._lanes: dict[Lane, int] = {}
         self._leases = Leases(active=lambda: self.time is None)
+        self._place = Place(self._path, self._where)
         self._writer = Writer(
-            "durable-sqlite-writer", self._where, self._connect, self._clock, self._leases
+            "durable-sqlite-writer",
+            self._where,
+            self._connect,
+            self._clock,
+            self._leases,
+            self._place.check,
+            Wal(self._path).tend,
         )
         self._reader: Desk = self._writer
         if path is not None:
             self._reader = Reader(
-                "durable-sqlite-reader", self._where, self._connect_reader, self._clock
+                "durable-sqlite-reader",
+                self._where,
+                self._connect_reader,
+                self._clock,
+                self._place.check,
             )
         self._listeners: set[asyncio.Event] = set()
         self._open = False
@@ -90,14 +109,24 @@ class SqliteStorage:
         except BaseException:
             database.close()
             raise
+        self._place.remember()
         return database
 
     def _connect_reader(self) -> Database:
-        return connect(self._path, self._prefix, reading=True)
+        database = connect(self._path, self._prefix, reading=True)
+        try:
+            self._place.look()  # the file that the writer has
+        except BaseException:
+            database.close()
+            raise
+        return database
 
     # -- life
 
     async def open(self) -> None:
+        # What is known of another opening says nothing of this one: the file may be another.
+        self._lanes.clear()
+        self._leases.clear()
         await self._writer.open()
         if self._reader is not self._writer:
             try:
@@ -175,6 +204,7 @@ class SqliteStorage:
     ) -> Reaped:
         def work(database: Database, now: int) -> Reaped:
             publishing.forget(database, now, publishing.IN_A_SWEEP)
+            self._leases.keep_all(database, now)
             return workers.reap(database, now, blocked, max_recoveries, gone, expired=expired)
 
         return await self._writer.ask(work)
@@ -188,8 +218,8 @@ class SqliteStorage:
     async def lanes(self, lanes: Sequence[Lane]) -> dict[Lane, int]:
         new = [lane for lane in dict.fromkeys(lanes) if lane not in self._lanes]
         if new:
-            self._lanes |= await self._writer.ask(
-                lambda database, _now: starting.lanes(database, new)
+            self._lanes.update(
+                await self._writer.ask(lambda database, _now: starting.lanes(database, new))
             )
         return {lane: self._lanes[lane] for lane in lanes}
 

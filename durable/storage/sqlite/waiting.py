@@ -32,9 +32,9 @@ UPDATE [waits] SET answered_by = ?, answered_at = ? WHERE run_key = ? AND cmd = 
 _LIST: Final = f"""
 SELECT w.place, r.id, l.workflow, w.cmd, w.kind, w.names, w.key, w.due, w.recipients,
        {EVENT.format("h")}
-FROM [waits] w JOIN [runs] r ON r.key = w.run_key JOIN [lanes] l ON l.id = r.lane
+FROM [waits] w {{index}} JOIN [runs] r ON r.key = w.run_key JOIN [lanes] l ON l.id = r.lane
 JOIN [history] h ON h.run_key = w.run_key AND h.seq = w.seq
-WHERE w.kind = ? AND w.answered_at IS NULL AND {{where}} ORDER BY w.place LIMIT ?"""
+WHERE {{kind}} = ? AND w.answered_at IS NULL AND {{where}} ORDER BY w.place LIMIT ?"""
 _CONDITIONS: Final = (
     ("run_id", "w.run_key = (SELECT key FROM [runs] WHERE id = ?)"),
     ("workflow", "l.workflow = ?"),
@@ -98,7 +98,13 @@ def waits(database: Database, where: WaitFilter) -> list[WaitRow]:
     asked = [(text, getattr(where, name)) for name, text in _CONDITIONS]
     texts = [text for text, value in asked if value is not None]
     values = [value for _, value in asked if value is not None]
-    text = _LIST.format(where=" AND ".join(texts) or "1")
+    # The waits of a run are found by the run (the plus), those under a key by the key: not by their kind.
+    by_key = where.key is not None and where.run_id is None
+    text = _LIST.format(
+        index="INDEXED BY [waits_key]" if by_key else "",
+        kind="w.kind" if where.run_id is None else "+w.kind",
+        where=" AND ".join(texts) or "1",
+    )
     rows: list[Row] = []
     for kind in set(where.kinds):
         rows += database.fetch(text, (int(kind), *values, where.limit))

@@ -151,6 +151,18 @@ async def test_an_acknowledgement_does_not_hide_a_message(world: World):
     assert (again.inbox_head, again.consumed) == (1, 0)
 
 
+async def test_an_acknowledgement_does_not_hide_what_is_not_read_yet(world: World):
+    """That was there when its owner looked: until it is in the history."""
+    worker = await world.worker(ttl=1000)
+    claim = await world.claimed(worker, "r")
+    await world.deliver("r")
+    (held,) = await world.store.owned(worker)
+    await world.store.acknowledge(worker, [held])
+    assert await world.store.owned(worker) == [held]
+    await world.commit(worker, claim, consumed=1)
+    assert await world.store.owned(worker) == []
+
+
 async def test_an_acknowledgement_of_an_old_claim_does_nothing(world: World):
     worker = await world.worker(ttl=1000)
     claim = await world.claimed(worker, "r")

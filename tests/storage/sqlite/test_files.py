@@ -13,6 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from durable.errors import StoreUnavailable
+from durable.storage import open_storage
+from durable.storage.sqlite import SqliteStorage, place, wal
+from durable.storage.sqlite.connection import BUSY_SECONDS, WAL_LIMIT
+from tests.storage.conformance.world import Now, World
+
 ROOT = Path(__file__).parents[3]
 
 HAMMER = """
@@ -153,11 +159,109 @@ def test_a_killed_process_leaves_a_good_file(path: Path, seconds: float):
     assert count >= acknowledged * 20
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_removed_is_missed(
+    path: Path, replaced: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """It would take everything that is written, for nobody to find."""
+    monkeypatch.setattr(place, "LOOK_SECONDS", 0.0)
+    store = SqliteStorage(str(path))
+    await store.open()
+    world = World(store, Now())
+    worker = await world.worker()
+    aside = path.with_suffix(".aside")
+    path.rename(aside)  # noqa: ASYNC240
+    if replaced:
+        path.write_bytes(aside.read_bytes())  # noqa: ASYNC240
+    with pytest.raises(StoreUnavailable, match=r"shared\.db was removed or replaced.*open"):
+        await world.start("lost")
+    with pytest.raises(StoreUnavailable, match="removed or replaced"):
+        await store.run("lost")
+    with pytest.raises(StoreUnavailable, match="removed or replaced"):
+        await asyncio.to_thread(store.renew, worker, 10.0)
+    aside.rename(path)
+    assert (await world.start("found")).created
+    await store.close()
+
+
+async def test_a_file_is_looked_for_now_and_then(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not with every transaction."""
+    looks = 0
+    look = place.Place.look
+
+    def counting(self: place.Place) -> None:
+        nonlocal looks
+        looks += 1
+        look(self)
+
+    monkeypatch.setattr(place, "LOOK_SECONDS", 1000.0)
+    store = SqliteStorage(str(path))
+    await store.open()
+    monkeypatch.setattr(place.Place, "look", counting)
+    world = World(store, Now())
+    for n in range(5):
+        await world.start(f"r{n}")
+        assert await store.run(f"r{n}") is not None
+    assert looks == 0
+    store._place._looked -= 1000.0
+    await world.start("last")
+    assert looks == 1
+    await store.close()
+
+
+async def test_a_file_that_is_replaced_between_two_connections(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of one opening: the one would read what the other has not written."""
+    store = SqliteStorage(str(path))
+    remember = store._place.remember
+
+    def then_replaced() -> None:
+        remember()
+        path.rename(path.with_suffix(".aside"))
+
+    monkeypatch.setattr(store._place, "remember", then_replaced)
+    with pytest.raises(StoreUnavailable, match="removed or replaced"):
+        await store.open()
+
+
+async def test_a_log_that_has_grown_is_cut(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Once nobody reads what it holds; whoever does is not waited for."""
+    monkeypatch.setattr(wal, "WAL_LIMIT", 100_000)
+    monkeypatch.setattr(wal, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(wal, "_SHARE", 0)
+    log = path.with_name(f"{path.name}-wal")
+    store = SqliteStorage(str(path))
+    await store.open()
+    world = World(store, Now())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM durable_runs").fetchone()
+    for n in range(3):
+        await world.start(f"r{n}", data=b"x" * 100_000)
+    assert log.stat().st_size > 300_000
+    other.execute("ROLLBACK")
+    await world.start("last")
+    await store._writer.ask(lambda database, _now: database.one("SELECT 1"))  # behind the cut
+    assert log.stat().st_size < 100_000
+    timeout = await store._writer.ask(lambda database, _: database.one("PRAGMA busy_timeout"))
+    assert timeout == (round(BUSY_SECONDS * 1000),)
+    other.close()
+    await store.close()
+    check_file(path)
+
+
+async def test_a_log_that_begins_anew_gives_its_length_back(path: Path):
+    """By SQLite itself: what one long read made of it does not stay on the disk."""
+    store = SqliteStorage(str(path))
+    await store.open()
+    limit = await store._writer.ask(lambda database, _: database.one("PRAGMA journal_size_limit"))
+    assert limit == (WAL_LIMIT,)
+    await store.close()
+
+
 async def test_another_process_sees_what_this_one_wrote(path: Path):
     """Reads are never older than the last answer."""
-    from durable.storage import open_storage
-    from tests.storage.conformance.world import Now, World
-
     one, two = open_storage(f"sqlite:///{path}"), open_storage(f"sqlite:///{path}")
     await asyncio.gather(one.open(), two.open())
     for n in range(50):

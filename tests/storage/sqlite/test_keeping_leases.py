@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from durable.clock import SECOND
 from durable.model.rows import Code, WorkerInfo
 from durable.storage.sqlite import SqliteStorage, workers
 from tests.storage.conformance.world import Now, World, appending
@@ -30,6 +31,29 @@ async def test_a_busy_process_keeps_its_lease_by_its_commits():
         assert (await world.reap()).workers == []
         await asyncio.sleep(0.05)
     await store.close()
+
+
+async def test_a_clock_that_jumps_ends_no_lease_of_the_process_that_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A machine wakes up an hour later: what works here is not lost, whoever else may be."""
+    ahead = 0
+    clock = SqliteStorage._clock
+    monkeypatch.setattr(SqliteStorage, "_clock", lambda store: clock(store) + ahead)
+    stores = [SqliteStorage(str(tmp_path / "shared.db")) for _ in range(2)]
+    for store in stores:
+        await store.open()
+    here, elsewhere = (World(store, Now()) for store in stores)
+    worker = await here.worker(ttl=60)
+    claim = await here.claimed(worker, "r")
+    lost = await elsewhere.worker(ttl=60)
+    ahead = 3600 * SECOND
+    assert (await here.reap()).workers == [lost]
+    (answer,) = await here.store.commit(worker, [appending(claim)])
+    assert answer.code is Code.APPLIED
+    assert (await here.reap(gone=[worker])).workers == [worker]
+    for store in stores:
+        await store.close()
 
 
 async def test_a_worker_that_is_not_heard_of_loses_its_lease():

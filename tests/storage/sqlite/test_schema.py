@@ -13,7 +13,7 @@ from durable.model.history import CODES
 from durable.model.rows import Code
 from durable.storage.migrations import newest, steps
 from durable.storage.sqlite import SqliteStorage, claiming
-from durable.storage.sqlite.connection import Database, Values, connect
+from durable.storage.sqlite.connection import OLDEST_SQLITE, Database, Values, connect
 from durable.storage.sqlite.migrating import prepare, version
 from tests.storage.conformance.world import Now, World, new
 
@@ -37,6 +37,17 @@ async def test_a_prefix_keeps_two_installations_apart(path: Path):
         assert {"durable_runs", "acme_runs", "acme_runs_ready", "acme_readable_runs"} <= names
         assert connection.execute("SELECT id FROM acme_readable_runs").fetchall() == [("r",)]
     connection.close()
+
+
+async def test_names_of_schemas_ignore_case(path: Path):
+    """As the names of SQLite's tables do: it is the same installation."""
+    one, two = SqliteStorage(str(path)), SqliteStorage(str(path), schema="Durable")
+    await one.open()
+    await World(one, Now()).start("r")
+    await two.open()
+    assert not (await World(two, Now()).start("r")).created
+    await one.close()
+    await two.close()
 
 
 def test_an_installation_that_another_process_has_just_finished(path: Path):
@@ -108,6 +119,23 @@ async def test_what_is_wrong_with_a_file_is_said(tmp_path: Path):
         await SqliteStorage(str(text)).open()
     with pytest.raises(StoreUnavailable, match="directory"):
         await SqliteStorage(str(tmp_path / "missing" / "x.db")).open()
+
+
+@pytest.mark.parametrize("version", [(3, 37, 2), (3, 31, 1)])
+async def test_an_sqlite_that_is_too_old_is_refused(
+    path: Path, version: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+):
+    """At once and by its version: it would fail at every statement, which is tried again and again."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    monkeypatch.setattr(sqlite3, "sqlite_version", ".".join(map(str, version)))
+    for where in (None, str(path)):
+        store = SqliteStorage(where)
+        with pytest.raises(StoreUnavailable, match=rf"{sqlite3.sqlite_version}.*3\.38\.0 or newer"):
+            await store.open()
+    assert not path.exists()  # noqa: ASYNC240
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", OLDEST_SQLITE)
+    await store.open()
+    await store.close()
 
 
 async def test_a_locked_file_is_said_to_be_locked(path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from durable.errors import InvalidInput, StoreUnavailable
-from durable.model.rows import RunFilter
+from durable.model.rows import Lane, RunFilter, WorkerInfo
 from durable.storage.sqlite import SqliteStorage
+from durable.storage.sqlite.connection import Database, connect
+from durable.storage.sqlite.desk import Desk
 from tests.storage.conformance.world import Now, World
 
 
@@ -67,6 +71,173 @@ async def test_a_store_can_be_opened_again(path: Path):
     assert len(await store.finished(["r0"])) == 0
     assert await store.run("r0") is not None
     await store.close()
+
+
+@pytest.mark.parametrize("where", ["file", "memory"])
+async def test_an_opening_knows_nothing_of_the_one_before(where: str, path: Path):
+    """The database may be another, which numbers its lanes otherwise: a run must not change its workflow."""
+    one, two = Lane("default", "one"), Lane("default", "two")
+    store = SqliteStorage(None if where == "memory" else str(path))
+    await store.open()
+    await World(store, Now()).start("r", lane=one)
+    await store.register(WorkerInfo("w", "host", 1), 10)
+    await store.close()
+    path.unlink(missing_ok=True)  # noqa: ASYNC240
+    await store.open()
+    assert store._leases.patience() is None
+    world = World(store, Now())
+    await world.start("second", lane=two)
+    await world.start("first", lane=one)
+    found = {id: (await world.run(id)).workflow for id in ("second", "first")}
+    assert found == {"second": "two", "first": "one"}
+    await store.close()
+
+
+async def test_an_opening_that_failed_can_be_tried_again(path: Path):
+    path.write_text("this is no database, it is a text of some length\n" * 50)  # noqa: ASYNC240
+    store = SqliteStorage(str(path))
+    with pytest.raises(StoreUnavailable, match="not an SQLite database"):
+        await store.open()
+    path.unlink()  # noqa: ASYNC240
+    await store.open()
+    assert (await World(store, Now()).start("r")).created
+    await store.close()
+
+
+async def test_an_opening_that_is_given_up_leaves_nothing_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """No thread, no connection, no traceback."""
+    trouble: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", trouble.append)
+    begun, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(*where: object) -> Database:
+        begun.set()
+        go_on.wait()
+        database = connect(path, "durable_")
+        proper = database.close
+
+        def close() -> None:
+            proper()
+            closed.set()
+
+        database.close = close  # type: ignore[method-assign]
+        return database
+
+    monkeypatch.setattr("durable.storage.sqlite.store.connect", slowly)
+    store = SqliteStorage(str(path))
+    opening = asyncio.ensure_future(store.open())
+    await asyncio.to_thread(begun.wait)
+    opening.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert (threads(), trouble) == (set(), [])
+    assert closed.is_set()
+
+
+async def test_nobody_waits_for_a_thread_that_has_ended(monkeypatch: pytest.MonkeyPatch):
+    """Whoever had asked is told, and whoever asks later; opening the store again mends it."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    store = SqliteStorage(None)
+    await store.open()
+    world = World(store, Now())
+    await world.lanes()
+
+    def end(_database: Database, _now: int) -> None:
+        raise SystemExit
+
+    def together() -> list[asyncio.Future[object]]:
+        asked = [world.start("before"), store._writer.ask(end), world.start("behind")]
+        return [asyncio.ensure_future(one) for one in asked]
+
+    answers = await asyncio.gather(*together(), return_exceptions=True)
+    assert [type(answer) for answer in answers[1:]] == [StoreUnavailable, StoreUnavailable]
+    assert store._writer._thread is not None
+    await asyncio.to_thread(store._writer._thread.join)
+    with pytest.raises(StoreUnavailable, match="open it again"):
+        await world.start("later")
+    with pytest.raises(StoreUnavailable, match="open it again"):
+        store.renew(1, 1.0)
+    await store.close()
+    await store.open()
+    assert (await world.start("again")).created
+    await store.close()
+
+
+async def test_jobs_in_the_queue_of_a_thread_that_ends_are_told(monkeypatch: pytest.MonkeyPatch):
+    """They have not been taken yet: it dies while it waits for the next one."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    asked = threading.Event()
+
+    def fail(_desk: Desk) -> object:
+        asked.wait()
+        raise RuntimeError("dead")
+
+    monkeypatch.setattr("durable.storage.sqlite.desk.Desk._take", fail)
+    store = SqliteStorage(None)
+    await store.open()
+    waiting = asyncio.ensure_future(store.run("r"))
+    heartbeat = asyncio.ensure_future(asyncio.to_thread(store.renew, 1, 60.0))
+    while store._writer._jobs.qsize() < 2:
+        await asyncio.sleep(0)
+    asked.set()
+    answers = await asyncio.gather(waiting, heartbeat, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable, StoreUnavailable]
+    await store.close()
+
+
+async def test_a_lease_longer_than_a_lock_can_wait():
+    store = SqliteStorage(None)
+    await store.open()
+    lease = await store.register(WorkerInfo("w", "host", 1), 1e11)
+    world = World(store, Now())
+    assert (await world.start("a")).created
+    assert await asyncio.to_thread(store.renew, lease.worker, 1e11) is not None
+    assert (await world.start("b")).created
+    await store.close()
+
+
+def in_a_fork(check: Callable[[], None]) -> int:
+    """The exit code of a copy of this process that runs `check`."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            check()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_store_that_was_opened_before_a_fork(path: Path):
+    """Its thread is not there, and its locks are not ours: the child is told so; the parent goes on."""
+    store = SqliteStorage(str(path))
+
+    async def start(id: str) -> bool:
+        return (await World(store, Now()).start(id)).created
+
+    def check() -> None:
+        with asyncio.Runner() as runner:
+            with pytest.raises(StoreUnavailable, match="after the fork"):
+                runner.run(start("refused"))
+            with pytest.raises(StoreUnavailable, match="after the fork"):
+                store.renew(1, 1.0)
+            runner.run(store.close())
+            with pytest.raises(StoreUnavailable, match="after the fork"):
+                runner.run(store.open())
+
+    with asyncio.Runner() as runner:
+        runner.run(store.open())
+        assert runner.run(start("before"))
+        assert in_a_fork(check) == 0
+        assert runner.run(start("behind"))
+        runner.run(store.close())
 
 
 async def test_what_is_asked_together_is_committed_together(path: Path):
