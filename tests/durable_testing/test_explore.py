@@ -206,6 +206,27 @@ def test_children_are_explored_with_their_parent() -> None:
     assert mocked.ok, mocked.explanation
 
 
+@workflow(name="says", version=1)
+async def says_before(ctx: Context, word: str) -> str:
+    await ctx.sleep(1)
+    return word
+
+
+@workflow(name="says", version=2)
+async def says_now(ctx: Context, word: str) -> str:
+    return await ctx.step(look_up, word)
+
+
+@workflow
+async def asks_for_both(ctx: Context, word: str) -> str:
+    return await ctx.call(says_before, word) + await ctx.call(says_now, word)
+
+
+def test_each_run_is_replayed_against_the_code_of_its_version() -> None:
+    report = explore(asks_for_both, "x", workflows=[says_before, says_now], max_cases=20)
+    assert report.ok, report.explanation
+
+
 @workflow
 async def sends_someone(ctx: Context, room: str) -> str:
     return await ctx.call(trip, room)
