@@ -203,9 +203,13 @@ class _Case:
 
 def _answered(outcome: Any) -> dict[str, Any]:
     """What `Environment.mock` is given for it."""
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, Exception) or _is_exception_class(outcome):
         return {"raises": outcome}
     return {"using" if callable(outcome) else "returns": outcome}
+
+
+def _is_exception_class(outcome: object) -> bool:
+    return isinstance(outcome, type) and issubclass(outcome, Exception)
 
 
 def _shown(error: Exception) -> str:
