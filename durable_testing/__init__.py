@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from durable_testing.checking import Broken, Checked, check
+    from durable_testing.checking import Broken, Checked, Sampled, check
     from durable_testing.environment import Environment
     from durable_testing.exploring import Exploration, explore
     from durable_testing.mocks import Mock, MockedCall
@@ -32,6 +32,7 @@ __all__ = [
     "Mock",
     "MockedCall",
     "Report",
+    "Sampled",
     "Stuck",
     "assert_replays",
     "check",
@@ -51,6 +52,7 @@ _LATER = {
     "Mock": "durable_testing.mocks",
     "MockedCall": "durable_testing.mocks",
     "Report": "durable_testing.replaying",
+    "Sampled": "durable_testing.checking",
     "Stuck": "durable_testing.stuck",
     "assert_replays": "durable_testing.replaying",
     "check": "durable_testing.checking",

@@ -1,7 +1,9 @@
 """`check`: which runs of a live database would be blocked by the code that is about to be deployed.
 
 A database with a million open runs has some hundreds of shapes: sequences of events for commands of the same
-names. A few runs of each shape are replayed; where they do not all end alike, all of that shape are.
+names. All runs are replayed where there are some hundreds of them; of more, as many of each shape as come to that.
+Where those of a shape do not all end alike, all of that shape are. A sample is no proof: code that goes another way
+for some data only is found where one of the runs that are replayed has such data, so it is told what was a sample.
 """
 
 from __future__ import annotations
@@ -12,17 +14,22 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from durable.client import Client
-from durable.model.history import ContinuedAsNew, RunRetried
+from durable.model.history import ContinuedAsNew, RunRetried, RunStarted
 from durable.model.history_file import HistoryFile
 from durable.model.runnable import Runnable, Workflow
+from durable.model.wire import decode_event
 from durable_testing.replaying import Parting, part
 
 if TYPE_CHECKING:
     from durable.model.rows import ShapeRow
     from durable.model.wire import EventRow
 
-REPLAYED: Final = 3
-"""Runs of a shape that are replayed, if they all end alike."""
+ENOUGH: Final = 800
+"""Runs that are replayed of all shapes together: so many, as long as each shape gets `AT_LEAST`."""
+AT_LEAST: Final = 3
+"""Runs of a shape that are replayed, however many shapes there are."""
+_LOOKS: Final = 4
+"""Runs whose input is looked at for each that is replayed of a sample."""
 _PAGE: Final = 1_000
 _BEGINNINGS: Final = frozenset({ContinuedAsNew.code, RunRetried.code})
 
@@ -35,6 +42,19 @@ class Broken:
     is_open: bool
     explanation: str
     """Where the first of them and the code part."""
+    replayed: int
+    """How many of them were replayed: all, or a sample, each run of which would be blocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A shape of which only some runs were replayed, and all of them ended alike."""
+
+    example: str
+    """The id of one of them."""
+    is_open: bool
+    runs: int
+    replayed: int
 
 
 @dataclass(slots=True)
@@ -50,10 +70,12 @@ class Checked:
     shapes: int = 0
     replayed: int = 0
     broken: list[Broken] = field(default_factory=list[Broken])
+    sampled: list[Sampled] = field(default_factory=list[Sampled])
+    """Empty where every run was replayed."""
 
     @property
     def ok(self) -> bool:
-        """Whether no run would be blocked."""
+        """Whether no run that was replayed would be blocked."""
         return not self.broken
 
 
@@ -62,13 +84,16 @@ async def check(
 ) -> Sequence[Checked]:
     """Replay the open runs of a database, and the newest `sample` finished ones, against these workflows.
 
-    Nothing is written: a PostgreSQL session is opened read-only. Open runs are replayed from the beginning of their
-    newest generation. `MigrationNeeded` or `StoreUnavailable` where the database cannot be read.
+    Where there are more than some hundreds of them, a sample of each shape is replayed: `sampled` says of which. Nothing
+    is written: a PostgreSQL session is opened read-only. Open runs are replayed from the beginning of their newest
+    generation. `MigrationNeeded` or `StoreUnavailable` where the database cannot be read.
     """
     code = _Code(workflows)
     found: dict[tuple[str, int], Checked] = {}
     async with Client(read_only(url)) as client:
-        for shape in await client.storage.shapes(sample):
+        shapes = await client.storage.shapes(sample)
+        most = _most(len(shape.run_ids) for shape in shapes if code.of(shape) is not None)
+        for shape in shapes:
             workflow = code.of(shape)
             place = shape.workflow, shape.version
             checked = found.get(place)
@@ -77,7 +102,7 @@ async def check(
             checked.runs += len(shape.run_ids)
             checked.shapes += 1
             if workflow is not None:
-                await _check_shape(client, workflow, shape, checked)
+                await _check_shape(client, workflow, shape, most, checked)
     return list(found.values())
 
 
@@ -96,25 +121,72 @@ class _Code:
         return self._found.get((shape.workflow, shape.version))
 
 
+def _most(sizes: Iterable[int]) -> int:
+    """How many runs of a shape are replayed, so that all shapes of these sizes come to `ENOUGH`."""
+    left, rising = ENOUGH, sorted(sizes)
+    for place, size in enumerate(rising):
+        share = left // (len(rising) - place)
+        if size > share:
+            return max(AT_LEAST, share)
+        left -= size
+    return ENOUGH
+
+
 async def _check_shape(
-    client: Client, workflow: Workflow[Any, Any], shape: ShapeRow, checked: Checked
+    client: Client, workflow: Workflow[Any, Any], shape: ShapeRow, most: int, checked: Checked
 ) -> None:
     """Add what becomes of the runs of one shape."""
     ids = list(shape.run_ids)
-    # Spread over all of them: neighbours may be alike.
-    some = ids[:: max(1, len(ids) // REPLAYED)][:REPLAYED]
+    some = await _sample(client, ids, most)
     found = {run_id: await _replayed(client, workflow, run_id) for run_id in some}
     if len({parting is None for parting in found.values()}) > 1:
-        found = {run_id: await _replayed(client, workflow, run_id) for run_id in ids}
-        ids = [run_id for run_id, parting in found.items() if parting is not None]
+        for run_id in ids:
+            if run_id not in found:
+                found[run_id] = await _replayed(client, workflow, run_id)
+        ids = [run_id for run_id in ids if found[run_id] is not None]
     checked.replayed += len(found)
-    first = next((parting for parting in found.values() if parting is not None), None)
+    first = next((found[run_id] for run_id in ids if found.get(run_id) is not None), None)
     if first is not None:
-        checked.broken.append(Broken(ids, shape.is_open, first.explain()))
+        replayed = sum(run_id in found for run_id in ids)
+        checked.broken.append(Broken(ids, shape.is_open, first.explain(), replayed))
+    elif len(found) < len(ids):
+        checked.sampled.append(Sampled(some[0], shape.is_open, len(ids), len(found)))
+
+
+async def _sample(client: Client, ids: Sequence[str], most: int) -> Sequence[str]:
+    """All runs of a shape, or `most` of them: of as many different inputs as there are to be seen."""
+    if len(ids) <= most:
+        return ids
+    inputs: set[bytes] = set()
+    new: list[str] = []
+    known: list[str] = []
+    for run_id in _spread(ids, most * _LOOKS):
+        given = await _input(client, run_id)
+        (known if given in inputs else new).append(run_id)
+        inputs.add(given)
+    chosen = _spread(new, most)
+    return [*chosen, *_spread(known, most - len(chosen))]
+
+
+def _spread(ids: Sequence[str], number: int) -> Sequence[str]:
+    """So many of them, from all over: neighbours may be alike."""
+    number = min(number, len(ids))
+    return [ids[place * len(ids) // number] for place in range(number)]
+
+
+async def _input(client: Client, run_id: str) -> bytes:
+    """What a run was started with, as it is stored."""
+    for row in await client.storage.history(run_id, 0, 1) or ():
+        started = decode_event(row)
+        if isinstance(started, RunStarted):
+            return started.input
+    return b""
 
 
 async def _replayed(client: Client, workflow: Workflow[Any, Any], run_id: str) -> Parting | None:
     rows = await _newest_generation(client, run_id)
+    if not rows:  # it has been deleted meanwhile
+        return None
     return part(workflow, HistoryFile(workflow.name, run_id, rows))
 
 

@@ -11,6 +11,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from durable.clock import SECOND
@@ -29,12 +30,17 @@ if TYPE_CHECKING:
     from durable.model.wire import EventRow
     from durable.storage.base import Storage
     from durable.worker.step_context import StepContext
+    from durable_testing.judging import Call
     from durable_testing.workers import House
 
 T = TypeVar("T")
 
 RUN_ID: Final = "explored"
 """The id of the run that is explored."""
+RETRY_SECONDS: Final = 2.0
+"""What failed in the database is tried again sooner than after this."""
+MAX_PAUSES: Final = 1_000
+"""So often a worker tries something again at once."""
 _DONE: Final = frozenset({StepCompleted.code, CompensationCompleted.code})
 
 
@@ -69,6 +75,40 @@ class SteeredKeeper(TimeKeeper):
             if self._port.changes != changes:  # work was found at a second look
                 return
         await super()._move()
+
+
+class SwiftClock:
+    """A worker's clock on which it tries again at once: how long it waits before must not be seen by a run.
+
+    A run that looks at the time would else end otherwise where the database was away for a moment. What is tried
+    without end does take its time, for else nobody would ever come to an end.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pauses = 0
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+        self.call_later = clock.call_later
+        self.look_later = clock.look_later
+
+    async def sleep(self, delay: float) -> None:
+        """Wait for so long, or for nothing but that all is quiet."""
+        is_pause = delay <= RETRY_SECONDS and self._pauses < MAX_PAUSES
+        self._pauses += is_pause
+        await self._clock.sleep(0 if is_pause else delay)
+
+
+class EvenRandom(Random):
+    """Draws the same each time: pauses between attempts must not depend on how many others there were before."""
+
+    def __init__(self, draw: float) -> None:
+        super().__init__()
+        self._draw = draw
+
+    def random(self) -> float:
+        """What it always is."""
+        return self._draw
 
 
 class SteeredClient(TestClient):
@@ -145,8 +185,8 @@ class ExploredEnvironment(Environment):
         """All that was done and became durable, in order."""
         self.repeated: list[str] = []
         """Steps that began although their end was durable."""
-        self.undoable: set[str] = set()
-        """Names of steps that have an undo."""
+        self.undoable: set[Call] = set()
+        """Calls of steps that have an undo."""
         self._durable: set[tuple[int, int | None]] = set()
         super().__init__(**options)
         self.steering.progress = lambda: len(self.trace)
@@ -157,7 +197,9 @@ class ExploredEnvironment(Environment):
     # -- parts
 
     def _new_house(self, strict: bool) -> House:
-        return dataclasses.replace(super()._new_house(strict), around=self._around)
+        house = super()._new_house(strict)
+        even = EvenRandom(house.random.random())
+        return dataclasses.replace(house, around=self._around, random=even)
 
     def _new_time_keeper(self) -> TimeKeeper:
         keeper = super()._new_time_keeper()
@@ -173,7 +215,7 @@ class ExploredEnvironment(Environment):
 
     def _new_client(self, storage: Any, clock: Clock) -> TestClient:
         if storage is not self._port:
-            return super()._new_client(storage, clock)
+            return super()._new_client(storage, SwiftClock(clock))
         calm: Any = Door(storage, self._turn)
         client = SteeredClient(calm, clock, self._keeper, self._ids)
         client.steering = self.steering
@@ -197,7 +239,7 @@ class ExploredEnvironment(Environment):
         if (execution.key, cmd) in self._durable:
             self.repeated.append(name)
         if attempt.command.step.compensate is not None:
-            self.undoable.add(attempt.name)
+            self.undoable.add((attempt.run_id, cmd))
         yield
         if how == "answers late":
             with self._not_at_work(attempt):

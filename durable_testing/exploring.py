@@ -7,7 +7,7 @@ then up to five together, until there are none left or `max_cases` is reached; s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
@@ -37,6 +37,8 @@ class Ledger(Protocol):
     def clear(self) -> object:
         """Forget everything."""
         ...
+
+    def __iter__(self) -> Iterator[object]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,13 @@ def explore(
     and whatever is left to chance in a run; the same seed gives the same report. `only` plays one schedule.
 
     Plain code calls it, and so may a coroutine. `ValueError` for a schedule in `only` that does not come about, and
-    for a `max_cases` below 1.
+    for a `max_cases` below 1; `TypeError` for a `ledger` that cannot be cleared or looked through.
     """
     if max_cases < 1:
         message = f"explore(max_cases=) must be at least 1, not {max_cases}"
         raise ValueError(message)
+    if ledger is not None:
+        _check_ledger(ledger)
     subject = Subject(
         workflow,
         input,
@@ -111,6 +115,18 @@ def explore(
     return _outside_of_loops(
         lambda: search.replay(tuple(only)) if only is not None else search.run()
     )
+
+
+def _check_ledger(ledger: object) -> None:
+    """Raise `TypeError` for one of which nobody could see what it holds."""
+    wanted = ("clear", "__iter__")
+    missing = [f"no {name}()" for name in wanted if not callable(getattr(ledger, name, None))]
+    if missing:
+        message = (
+            "explore(ledger=) must be a list, dict or set, or something that can be cleared and looked through: "
+            f"{type(ledger).__name__} has {' and '.join(missing)}"
+        )
+        raise TypeError(message)
 
 
 def _outside_of_loops(work: Callable[[], Exploration]) -> Exploration:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Outcome: TypeAlias = "tuple[str, object]"
 """The status of a run that has ended, and its result as it is stored, or the type of its error."""
 
+Call: TypeAlias = "tuple[str, int]"
+"""The run that a step was called in, and the number of the command."""
+
 _UNDOING: Final = frozenset({"failed", "cancelled", "compensated", "compensation_failed"})
 
 
@@ -54,14 +57,14 @@ def outcome_of(status: str, last: EventRow) -> Outcome:
 
 
 def effects_of(ledger: Any) -> Counter[str] | None:
-    """What a ledger holds; a dict has each key once. None where nobody can see what it holds."""
-    if not hasattr(ledger, "__iter__"):
+    """What a ledger holds; a dict has each key once. None where there is none."""
+    if ledger is None:
         return None
     items = getattr(ledger, "items", None)
     return Counter(map(repr, ledger if items is None else items()))
 
 
-def problems_of_runs(runs: Iterable[Ended], undoable: Collection[str]) -> Iterator[str]:
+def problems_of_runs(runs: Iterable[Ended], undoable: Collection[Call]) -> Iterator[str]:
     """Of each run by itself: its code goes the way of its history, and what it did is undone if it must be."""
     for run in runs:
         if run.workflow is not None:
@@ -71,7 +74,7 @@ def problems_of_runs(runs: Iterable[Ended], undoable: Collection[str]) -> Iterat
         yield from _not_undone(run, undoable)
 
 
-def _not_undone(run: Ended, undoable: Collection[str]) -> Iterator[str]:
+def _not_undone(run: Ended, undoable: Collection[Call]) -> Iterator[str]:
     events = [decode_event(row) for row in run.rows]
     last = events[-1]
     status = last.status if isinstance(last, history.RunFailed | history.RunCancelled) else ""
@@ -80,7 +83,7 @@ def _not_undone(run: Ended, undoable: Collection[str]) -> Iterator[str]:
     done = Counter(
         event.name
         for event in events
-        if isinstance(event, history.StepCompleted) and event.name in undoable
+        if isinstance(event, history.StepCompleted) and (run.run_id, event.cmd) in undoable
     )
     undone = Counter(
         event.step for event in events if isinstance(event, history.CompensationCompleted)

@@ -7,7 +7,9 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from datetime import timezone, tzinfo
 from enum import Enum
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _LITERALS: Final = (bool, int, str, bytes, type(None))
 _STANDARD: Final = frozenset({"datetime", "decimal", "uuid"})
 """Modules whose values show themselves as code."""
+_ZONES: Final = frozenset({"datetime", "zoneinfo"})
+"""Modules whose time zones do."""
 _SHORT: Final = 60
 """Characters of the name of a test, at most."""
 
@@ -46,7 +50,7 @@ class _Names:
 
     def _code(self, value: Any) -> str:
         if isinstance(value, Enum):
-            return f"{self._code(type(value))}.{value.name}"
+            return self._member(value)
         if type(value) in _LITERALS:
             return repr(value)
         named = self._named(value)
@@ -55,21 +59,45 @@ class _Names:
         if _reads_back(value):
             return repr(value)
         kind = class_of(value)
-        if kind in (list, tuple, set):
+        if kind is float:  # infinite, or none
+            return f"float({str(value)!r})"
+        if kind in (list, tuple, set, frozenset):
             return _brackets(kind, [self._code(item) for item in value])
         if kind is dict:
             pairs = (f"{self._code(key)}: {self._code(item)}" for key, item in value.items())
             return f"{{{', '.join(pairs)}}}"
+        if kind.__module__ in _STANDARD:
+            return self._standard(value)
         return self._record(value)
 
+    def _member(self, value: Enum) -> str:
+        """Flags that are combined have no name of their own."""
+        kind, name = type(value), value.name
+        if name in kind.__members__ and name.isidentifier():
+            return f"{self._code(kind)}.{name}"
+        return f"{self._code(kind)}({self._code(value.value)})"
+
     def _named(self, value: Any) -> str | None:
-        """The name of something that a module holds."""
+        """The name of something that a module holds, or a class in it."""
         for module in self._modules_of(value):
             for name, found in vars(module).items():
                 if found is value and name.isidentifier() and not name.startswith("__"):
                     self.imports.setdefault(_importable(module), set()).add(name)
                     return name
-        return None
+        return self._inside_of_a_class(value)
+
+    def _inside_of_a_class(self, value: Any) -> str | None:
+        path = getattr(value, "__qualname__", None)
+        module = sys.modules.get(getattr(value, "__module__", None) or "")
+        if not isinstance(path, str) or module is None:
+            return None
+        found: Any = module
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if found is not value:
+            return None
+        self.imports.setdefault(_importable(module), set()).add(path.partition(".")[0])
+        return path
 
     def _modules_of(self, value: Any) -> list[ModuleType]:
         named = getattr(value, "__module__", None) or getattr(
@@ -78,20 +106,30 @@ class _Names:
         own = sys.modules.get(named) if isinstance(named, str) else None
         return [*self._modules, *([own] if own is not None else [])]
 
+    def _standard(self, value: Any) -> str:
+        """Shows itself as code, in which the module is named or not."""
+        zone = getattr(value, "tzinfo", None)
+        if zone is not None and not _shows_itself(zone):
+            value = value.replace(tzinfo=_fixed(value))  # that is how it is stored
+        elif zone is not None:
+            self.imports.setdefault(class_of(zone).__module__, set())
+        kind, shown = class_of(value), repr(value)
+        module = self.imports.setdefault(kind.__module__, set())
+        if not shown.startswith(f"{kind.__module__}."):
+            module.add(kind.__name__)
+        return shown
+
     def _record(self, value: Any) -> str:
         kind = class_of(value)
-        if kind.__module__ in _STANDARD:
-            shown, module = repr(value), self.imports.setdefault(kind.__module__, set())
-            if not shown.startswith(f"{kind.__module__}."):
-                module.add(kind.__name__)
-            return shown
+        if isinstance(value, type):
+            raise _NamelessError
         if is_dataclass(value):
             names = [field.name for field in fields(value) if field.init]
         elif hasattr(kind, "__pydantic_fields__"):
-            names = list(kind.__pydantic_fields__)
+            names = [*kind.__pydantic_fields__, *(value.__pydantic_extra__ or ())]
         else:
             raise _NamelessError
-        given = ", ".join(f"{name}={self._code(getattr(value, name))}" for name in names)
+        given = ", ".join(_given(kind, name, self._code(getattr(value, name))) for name in names)
         return f"{self._code(kind)}({given})"
 
     def lines(self) -> list[str]:
@@ -100,6 +138,42 @@ class _Names:
             f"from {module} import {', '.join(sorted(names))}" if names else f"import {module}"
             for module, names in sorted(self.imports.items())
         ]
+
+
+def _shows_itself(zone: tzinfo) -> bool:
+    return class_of(zone).__module__ in _ZONES and getattr(zone, "key", "") is not None
+
+
+def _fixed(value: Any) -> timezone:
+    """The zone of a time as what it is then from UTC."""
+    offset = value.utcoffset()
+    if offset is None:
+        raise _NamelessError
+    return timezone(offset)
+
+
+def _given(kind: Any, name: str, code: str) -> str:
+    """How a field is given to its class: models may take it by another name only."""
+    word = _word(kind, name)
+    return f"{word}={code}" if _is_word(word) else f"**{{{word!r}: {code}}}"
+
+
+def _is_word(word: str) -> bool:
+    return word.isidentifier() and not iskeyword(word)
+
+
+def _word(kind: Any, name: str) -> str:
+    field = getattr(kind, "__pydantic_fields__", {}).get(name)
+    alias = getattr(field, "validation_alias", None)
+    config: Any = getattr(kind, "model_config", getattr(kind, "__pydantic_config__", {}))
+    if alias is None or config.get("validate_by_name") or config.get("populate_by_name"):
+        return name
+    found = next(
+        (each for each in getattr(alias, "choices", [alias]) if isinstance(each, str)), None
+    )
+    if found is None:  # it is deep inside of something
+        raise _NamelessError
+    return found
 
 
 def _reads_back(value: Any) -> bool:
@@ -115,6 +189,8 @@ def _brackets(kind: type[Any], items: Sequence[str]) -> str:
         return f"({inside},)" if len(items) == 1 else f"({inside})"
     if kind is set:
         return f"{{{inside}}}" if items else "set()"
+    if kind is frozenset:
+        return f"frozenset({{{inside}}})" if items else "frozenset()"
     return f"[{inside}]"
 
 

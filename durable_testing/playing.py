@@ -195,16 +195,21 @@ class _Case:
                 continue
             history = [event async for event in client.history(run.id)]
             rows = [event.row for event in history if isinstance(event.row, EventRow)]
-            code = next((each for each in known.values() if each.name == run.workflow), None)
+            # As a worker does: that of its version, or of none, which is told as 1.
+            code = known.get((run.workflow, run.version), known.get((run.workflow, 0)))
             runs.append(Ended(run.id, code, rows))
         return runs
 
 
 def _answered(outcome: Any) -> dict[str, Any]:
     """What `Environment.mock` is given for it."""
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, Exception) or _is_exception_class(outcome):
         return {"raises": outcome}
     return {"using" if callable(outcome) else "returns": outcome}
+
+
+def _is_exception_class(outcome: object) -> bool:
+    return isinstance(outcome, type) and issubclass(outcome, Exception)
 
 
 def _shown(error: Exception) -> str:

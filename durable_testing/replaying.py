@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 from durable.engine.instance import Instance
-from durable.errors import DurableError, NondeterminismError
+from durable.errors import DurableError, NondeterminismError, PayloadError
 from durable.model import history
 from durable.model.commands import ENDINGS, CancelRun, CompleteRun, ContinueRun, Ending, FailRun
 from durable.model.failure import decode_failure
@@ -34,6 +34,8 @@ _ENDS: Final = frozenset(
     {history.RunCompleted.code, history.RunFailed.code, history.RunCancelled.code}
 )
 
+_BOM: Final = "\ufeff"
+"""What some editors put in front of a text."""
 _SHOWN: Final = 200
 """Characters of a value in an explanation."""
 
@@ -53,16 +55,41 @@ class Report:
 def replay(workflow: Runnable[Any, Any], history: History, /) -> Report:
     """Whether the code of `workflow` goes the way of a recorded history, and if not, where they part.
 
-    No step runs, nothing is sent. `PayloadError` when the history is none, or cannot be read.
+    A history of another workflow, or of another version of it, is none that the code goes on with. No step runs,
+    nothing is sent. `PayloadError` when the history is none, or cannot be read.
     """
     file = read_history(history)
     if not isinstance(workflow, Workflow):
         message = f"{workflow.name} has no code that is replayed: only workflows have"
         raise DurableError(message)
+    stranger = _of_another(workflow, file)
+    if stranger is not None:
+        return Report(ok=False, explanation=stranger)
     parting = part(workflow, file)
     if parting is not None:
         return Report(ok=False, explanation=parting.explain())
     return Report(ok=True, explanation=f"run {file.run_id}: {len(file.rows)} events replayed alike")
+
+
+def _of_another(workflow: Workflow[Any, Any], file: HistoryFile) -> str | None:
+    """Why no worker with this code would take the run up; None: one would."""
+    begun, run = _begun(file), f"run {file.run_id}"
+    if begun.name != workflow.name:
+        return (
+            f"{run} cannot go on: it is of workflow {begun.name}, and this code of workflow {workflow.name}: "
+            f'keep the name, @workflow(name="{begun.name}")'
+        )
+    if begun.version != workflow.version:
+        return (
+            f"{run} cannot go on: it is of version {begun.version} of workflow {begun.name}, and this is "
+            f"{_version(workflow)}: "
+            f"keep @workflow(version={begun.version}) beside it for as long as runs of that are open"
+        )
+    return None
+
+
+def _version(workflow: Workflow[Any, Any]) -> str:
+    return f"version {workflow.version}" if workflow.pinned else "code without a version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +125,52 @@ def assert_replays(workflow: Runnable[Any, Any], history: History, /) -> None:
 
 
 def read_history(history: History) -> HistoryFile:
-    """A history from wherever it is. `PayloadError` when it is none."""
+    """A history from wherever it is, from its start. `PayloadError` when it is none."""
     if isinstance(history, HistoryFile):
-        return history
-    if isinstance(history, Path):
-        return load_history(history.read_text(encoding="ascii"))
-    if isinstance(history, str):
-        is_text = history.lstrip().startswith("{")
-        return load_history(history) if is_text else read_history(Path(history))
-    rows = [event.row for event in history if isinstance(event.row, EventRow)]
-    if not rows or len(rows) < len(history) or rows[0].seq != 1:
+        file = history
+    elif isinstance(history, Path):
+        file = load_history(_text(history))
+    elif isinstance(history, str):
+        text = history.removeprefix(_BOM)
+        if not text.lstrip().startswith("{"):
+            return read_history(Path(history))
+        file = load_history(text)
+    else:
+        file = _told_by_client(history)
+    _begun(file)
+    return file
+
+
+def _text(path: Path) -> str:
+    """What a file holds, also one that was edited and saved with a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{path} is no history: it is not text in UTF-8 ({error}), save it as such"
+        raise PayloadError(message) from error
+
+
+def _told_by_client(events: Sequence[HistoryEvent]) -> HistoryFile:
+    rows = [event.row for event in events if isinstance(event.row, EventRow)]
+    if not rows or len(rows) < len(events) or rows[0].seq != 1:
         message = (
             "a history to be replayed is what client.history(id) gives, from its first event on"
         )
         raise DurableError(message)
     return HistoryFile(rows[0].name or "", "replayed", rows)
+
+
+def _begun(file: HistoryFile) -> history.RunStarted:
+    """The first event. `PayloadError` when it is another one, or there is none."""
+    first = decode_event(file.rows[0]) if file.rows else None
+    if isinstance(first, history.RunStarted):
+        return first
+    found = "it has no events" if first is None else f"it begins with {type(first).__name__}"
+    message = (
+        f"the history of run {file.run_id} cannot be replayed: {found}, and not with RunStarted: "
+        "export it again, all of it"
+    )
+    raise PayloadError(message)
 
 
 def workflow_of(file: HistoryFile, modules: Sequence[str]) -> Workflow[Any, Any]:
@@ -127,16 +185,23 @@ def workflow_of(file: HistoryFile, modules: Sequence[str]) -> Workflow[Any, Any]
             return found  # pyright: ignore[reportUnknownVariableType]
         message = f"the history of run {file.run_id} is of {file.workflow}, which is no workflow"
         raise DurableError(message)
-    started = decode_event(file.rows[0])
-    version = started.version if isinstance(started, history.RunStarted) else 1
+    version = _begun(file).version
     known = [each for module in modules for each in _workflows(module) if each.name == attribute]
     for workflow in known:
-        if not workflow.pinned or workflow.version == version:
+        if workflow.version == version:
             return workflow
-    message = (
-        f"the history of run {file.run_id} is of workflow {attribute}, which is not in {list(modules)}: "
-        "name its module in durable_workflows of pytest's configuration"
-    )
+    told = f"the history of run {file.run_id} is of"
+    if known:
+        has = ", ".join(dict.fromkeys(map(_version, known)))
+        message = (
+            f"{told} version {version} of workflow {attribute}, of which {list(modules)} have {has}: "
+            f"keep @workflow(version={version}) there, or remove the history when no run of that is open any more"
+        )
+    else:
+        message = (
+            f"{told} workflow {attribute}, which is not in {list(modules)}: "
+            "name its module in durable_workflows of pytest's configuration"
+        )
     raise DurableError(message)
 
 

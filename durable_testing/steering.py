@@ -14,15 +14,13 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
-from durable_testing.faults import FAULTS, Fail, Fault, Operation
+from durable_testing.faults import FAULTS, Fault, Operation
 from durable_testing.port import LOOKS, READS
 
 LATE_JUMPS: Final = 5
 """So often something happens by time alone before what is late does, where that would never end."""
 IDLE_JUMPS: Final = 400
 """So often time goes on with nothing happening before what could happen does."""
-RETRY_SECONDS: Final = 2.0
-"""What failed in the database is tried again sooner than after this."""
 
 Answer: TypeAlias = Literal["at once", "late"]
 Kind: TypeAlias = Literal["fault", "order", "duplicate", "time", "cancel"]
@@ -82,7 +80,6 @@ class Steering:
         self._cancel_next = False
         self._held: dict[Held, None] = {}
         self._counts: Counter[str] = Counter()
-        self._tried_again: str | None = None
         self._acts = 0
         self._held_ever = 0
         self._waits_for: tuple[int, int] | None = None
@@ -108,18 +105,13 @@ class Steering:
         if not self.armed:
             return None
         verb = operation.verb
-        if verb == self._tried_again:
-            self._tried_again = None
         if (
             verb in READS or verb in LOOKS
         ):  # what is lost there is lost after the last change as well
             return None
         self._counts[verb] += 1
         chosen = self._offer([f"{verb} {self._counts[verb]}: {label}" for label in FAULTS])
-        fault = None if chosen is None else FAULTS[chosen]
-        if isinstance(fault, Fail):
-            self._tried_again = verb
-        return fault
+        return None if chosen is None else FAULTS[chosen]
 
     # -- turns
 
@@ -148,8 +140,6 @@ class Steering:
 
     async def next(self, due: float | None) -> bool:
         """Let one thing happen; False: time is to go on, to what is due in `due` seconds, if anything is."""
-        if self._tried_again is not None and due is not None and due <= RETRY_SECONDS:
-            return False
         if self._cancel_next:
             await self._cancel_run()
             return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from durable.errors import PayloadError
 from durable.model.refusals import Refused, class_of, is_model, shown
@@ -19,6 +22,7 @@ class ArgumentChanged(PayloadError):
     """A step has changed an argument. Its caller never sees that: the step has a copy."""
 
 
+_CONTAINERS: Final = (Mapping, list, tuple, AbstractSet)
 _open = 0
 
 
@@ -48,23 +52,34 @@ def check_same(given: Any, read: Any) -> None:
     if kind is other and _is_record(kind):
         for name in _names(given):
             _inside(f".{name}", getattr(given, name, _MISSING), getattr(read, name, _MISSING))
-    elif issubclass(kind, Mapping) and issubclass(other, Mapping):
+    elif not _same_container(kind, other):
+        raise _changed(given, read)
+    elif issubclass(kind, Mapping):
         _check_entries(given, read)
-    elif issubclass(kind, list | tuple) and issubclass(other, list | tuple):
+    elif issubclass(kind, list | tuple):
         _check_items(given, read)
     elif not _equal(given, read):
         raise _changed(given, read)
 
 
+def _same_container(kind: type[Any], other: type[Any]) -> bool:
+    """True also of what is no container: an asyncpg UUID, say, is as good as the one that it becomes."""
+    if not (issubclass(kind, _CONTAINERS) or issubclass(other, _CONTAINERS)):
+        return True
+    return kind is other or (kind is OrderedDict and other is dict)  # which keeps the order, too
+
+
 def _check_entries(given: Mapping[Any, Any], read: Mapping[Any, Any]) -> None:
     if given.keys() != read.keys():
         raise _changed(given, read)
+    keys = {key: key for key in read}
     for key, one in given.items():
+        check_same(key, keys[key])  # equal they are, alike they need not be
         _inside(f"[{key!r}]", one, read[key])
 
 
 def _check_items(given: Sequence[Any], read: Sequence[Any]) -> None:
-    if len(given) != len(read) or isinstance(given, tuple) is not isinstance(read, tuple):
+    if len(given) != len(read):
         raise _changed(given, read)
     for number, (one, other) in enumerate(zip(given, read, strict=True)):
         _inside(f"[{number}]", one, other)
@@ -95,16 +110,28 @@ _MISSING = object()
 
 
 def _names(record: Any) -> Sequence[str]:
-    """Of everything that a dataclass or a model holds."""
+    """Of everything that a dataclass or a model holds, but for what it has only computed."""
     if is_dataclass(record):
-        return [field.name for field in fields(record)]
+        named = [field.name for field in fields(record)]
+        return [*named, *(name for name in _attributes(record) if name not in named)]
     extra: Any = getattr(record, "__pydantic_extra__", None)
     private: Any = getattr(record, "__pydantic_private__", None)
     return [*class_of(record).__pydantic_fields__, *(extra or ()), *(private or ())]
 
 
+def _attributes(record: Any) -> Iterator[str]:
+    """What it has, declared or not; without what a cache, an ORM or Python itself keeps there for its own use."""
+    kind = class_of(record)
+    for name in getattr(record, "__dict__", ()):
+        if not name.startswith("_") and not isinstance(getattr(kind, name, None), cached_property):
+            yield name
+
+
 def _changed(given: Any, read: Any) -> Refused:
-    return Refused(f"it does not come back as it was: {shown(given)} becomes {_shown(read)}")
+    was, becomes = shown(given), _shown(read)
+    if was == becomes:
+        was, becomes = (f"a {class_of(value).__name__}" for value in (given, read))
+    return Refused(f"it does not come back as it was: {was} becomes {becomes}")
 
 
 def _shown(value: Any) -> str:

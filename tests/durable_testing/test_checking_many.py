@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from durable import Client, Context, Worker, step, workflow
+from durable_testing.checking import ENOUGH
 
 SHAPES = 20
 EACH = 5_000
@@ -111,6 +112,7 @@ def _checked(url: str, folder: Path, module: str, code: int) -> list[str]:
     [found] = json.loads(done.stdout)
     print(f"\n  {module}: {found['runs']:,} runs, {found['shapes']} shapes, {took:.1f} s")
     assert (found["runs"], found["shapes"]) == (SHAPES * EACH, SHAPES)
+    assert found["replayed"] == ENOUGH
     return [run_id for shape in found["broken"] for run_id in shape["run_ids"]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -89,6 +90,27 @@ def test_changed_code_fails_with_both_sides(project: Path) -> None:
     assert "the code no longer matches its history at command 2" in said
     assert "step charge" in said
     assert "Traceback" not in said
+
+
+def test_the_version_of_the_run_is_looked_for(project: Path, golden: str) -> None:
+    """Among several of a name; one that is not there is named."""
+    versions = ORDERS.replace("@workflow", "@workflow(version=3)") + ORDERS.replace(
+        "@workflow\nasync def order", '@workflow(name="order", version=2)\nasync def order_2'
+    )
+    (project / "orders.py").write_text(versions)
+    document = json.loads(golden)
+    fields = document["events"][0]["fields"]
+    document["events"][0]["fields"] = {"input": fields["input"], "version": 2}
+    (project / "order.history.json").write_text(json.dumps(document))
+    code, said = session(project)
+    assert code == 0, said
+    (project / "order.history.json").write_text(golden)
+    code, said = session(project)
+    assert code == 1
+    assert (
+        "is of version 1 of workflow order, of which ['orders'] have version 3, version 2" in said
+    )
+    assert "keep @workflow(version=1) there" in said
 
 
 def test_the_file_may_name_module_and_workflow(project: Path, golden: str) -> None:

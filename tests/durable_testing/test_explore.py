@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,17 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Handle, Retry, Run, step, workflow
-from durable_testing import Exploration, explore
+from durable import Context, Handle, Retry, Run, current_step, step, workflow
+from durable.clock import SECOND, VirtualClock
+from durable.model.history import CompensationCompleted
+from durable_testing import Environment, Exploration, explore
+from durable_testing.explored import MAX_PAUSES, SwiftClock
+from durable_testing.judging import Ended, problems_of_runs
 from tests.durable_testing.planted import (
     BOOKED,
     BUGS,
     ENTRIES,
+    book_or_free,
     counts_its_calls,
     look_up,
     nothing_is_left,
@@ -122,6 +129,32 @@ def test_an_undo_that_fails_is_found() -> None:
 
 
 @workflow
+async def keeps_the_first(ctx: Context, word: str) -> str:
+    await ctx.step(book_or_free.options(compensate=None), word)
+    await ctx.step(book_or_free, word)
+    raise LookupError(word)
+
+
+def test_a_call_without_an_undo_is_not_missed_where_another_has_one() -> None:
+    report = explore(keeps_the_first, "x", max_cases=60)
+    assert report.ok, report.explanation
+
+
+async def test_a_call_that_was_not_undone_is_missed() -> None:
+    """By run and number of the call, not by the name of the step."""
+    async with Environment(workflows=[keeps_the_first]) as env:
+        with pytest.raises(LookupError):
+            await env.run(keeps_the_first, "x", id="r")
+        rows = [event.row async for event in env.client.history("r")]
+    kept = [row for row in rows if row.type != CompensationCompleted.code]
+    assert len(kept) == len(rows) - 1
+    told = "run r is compensated, and book_or_free has not been undone"
+    assert list(problems_of_runs([Ended("r", None, kept)], {("r", 2)})) == [told]
+    assert list(problems_of_runs([Ended("r", None, rows)], {("r", 2)})) == []
+    assert list(problems_of_runs([Ended("r", None, kept)], {("other", 2)})) == []
+
+
+@workflow
 async def waits_for_ever(ctx: Context, word: str) -> str:
     return word + await ctx.wait_for_event("never", str)
 
@@ -199,11 +232,43 @@ def test_steps_and_children_may_be_mocked(outcome: Any) -> None:
     assert {"cancelled", "failed" if isinstance(outcome, OSError) else "completed"} <= {*endings}
 
 
+def test_an_exception_class_is_raised_as_an_exception_is() -> None:
+    ended: list[Run] = []
+    report = explore(
+        asks, "x", mocks={flaky: OSError}, user=approves, check=ended.append, max_cases=1
+    )
+    assert report.ok, report.explanation
+    [run] = ended
+    assert run.error is not None
+    assert run.error.type == "builtins:OSError"
+
+
 def test_children_are_explored_with_their_parent() -> None:
     report = explore(has_a_child, "x", workflows=[asks], mocks={flaky: "m"}, max_cases=60)
     assert report.ok, report.explanation
     mocked = explore(has_a_child, "x", workflows=[asks], mocks={asks: "m"}, max_cases=40)
     assert mocked.ok, mocked.explanation
+
+
+@workflow(name="says", version=1)
+async def says_before(ctx: Context, word: str) -> str:
+    await ctx.sleep(1)
+    return word
+
+
+@workflow(name="says", version=2)
+async def says_now(ctx: Context, word: str) -> str:
+    return await ctx.step(look_up, word)
+
+
+@workflow
+async def asks_for_both(ctx: Context, word: str) -> str:
+    return await ctx.call(says_before, word) + await ctx.call(says_now, word)
+
+
+def test_each_run_is_replayed_against_the_code_of_its_version() -> None:
+    report = explore(asks_for_both, "x", workflows=[says_before, says_now], max_cases=20)
+    assert report.ok, report.explanation
 
 
 @workflow
@@ -221,6 +286,71 @@ def test_children_may_undo_what_they_did_before_anything_is_checked() -> None:
         max_cases=60,
     )
     assert report.ok, report.explanation
+
+
+# -- time, which no fault may move
+
+
+@workflow
+async def tells_the_time(ctx: Context, word: str) -> str:
+    await ctx.step(look_up, word)
+    return ctx.now().isoformat()
+
+
+@workflow
+async def tells_the_time_after_retries(ctx: Context, word: str) -> str:
+    await asyncio.gather(ctx.step(flaky, word), ctx.step(flaky, word))
+    return ctx.now().isoformat()
+
+
+@workflow
+async def is_in_time(ctx: Context, word: str) -> str:
+    await ctx.wait_for_event("paid", str)
+    try:
+        async with asyncio.timeout(1):
+            await ctx.step(look_up, word)
+            return await ctx.step(look_up, word)
+    except TimeoutError:
+        return "too late"
+
+
+def fails_at_first(word: str) -> str:
+    if current_step().attempt == 1:
+        raise OSError(word)
+    return word
+
+
+@pytest.mark.parametrize(
+    "explored, options",
+    [
+        (tells_the_time, {}),
+        (tells_the_time_after_retries, {"mocks": {flaky: fails_at_first}}),
+        (is_in_time, {"user": BUGS["event lost to a time-out"].options["user"]}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_no_fault_makes_it_later(explored: Any, options: dict[str, Any]) -> None:
+    """A worker tries again at once, and pauses between attempts are as they are undisturbed."""
+    report = explore(explored, "x", max_cases=120, **options)
+    assert report.ok, report.explanation
+
+
+async def test_what_is_tried_again_without_end_takes_its_time() -> None:
+    clock = VirtualClock()
+    swift = SwiftClock(clock)
+    for _ in range(MAX_PAUSES):
+        pause = asyncio.ensure_future(swift.sleep(0.5))
+        await asyncio.sleep(0)
+        clock.jump(clock.now())
+        await pause
+    begun = clock.now()
+    for seconds in (0.5, 3.0):
+        pause = asyncio.ensure_future(swift.sleep(seconds))
+        await asyncio.sleep(0)
+        assert clock.next_due == clock.now() + seconds * SECOND
+        clock.jump(clock.now() + round(seconds * SECOND))
+        await pause
+    assert swift.now() - begun == 3.5 * SECOND
 
 
 # -- the same again, and no more than asked for
@@ -305,6 +435,25 @@ def test_a_schedule_that_does_not_come_about_is_refused() -> None:
         explore(pays_once, 500, only=["commit 99: crash before"])
     with pytest.raises(ValueError, match="max_cases"):
         explore(pays_once, 500, max_cases=0)
+
+
+class Bank:
+    """A fake of which nobody can see what it holds."""
+
+    def clear(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "ledger, told",
+    [
+        (Bank(), "Bank has no __iter__()"),
+        ((), "tuple has no clear()"),
+        (5, "no clear() and no __it"),
+    ],
+)
+def test_a_ledger_that_nobody_can_look_through_is_refused(ledger: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(told)):
+        explore(pays_once, 500, ledger=ledger)
 
 
 def test_whoever_cannot_play_its_part_undisturbed_is_told() -> None:

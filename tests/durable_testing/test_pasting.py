@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from types import ModuleType
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
-from pydantic import BaseModel
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from durable import Context, Run, workflow
 from durable_testing.pasting import source_of_test
@@ -26,6 +29,63 @@ class Colour(Enum):
 class Order(BaseModel):
     id: str
     lines: list[int] = []
+
+
+class Right(Flag):
+    READ = 1
+    WRITE = 2
+
+
+Spelt = Enum("Spelt", {"a word": 1})
+
+
+class Outer:
+    class Kind(Enum):
+        A = 1
+
+    @dataclass
+    class Inner:
+        n: int
+
+
+class Aliased(BaseModel):
+    plain: int = Field(alias="thePlain")
+    dashed: int = Field(alias="the-dashed")
+    word: int = Field(alias="class")
+    chosen: int = Field(validation_alias=AliasChoices(AliasPath("a", 0), "theChosen"))
+
+
+class ByName(BaseModel):
+    model_config = ConfigDict(populate_by_name=True, extra="allow")
+    plain: int = Field(alias="thePlain")
+
+
+class Deep(BaseModel):
+    found: int = Field(validation_alias=AliasPath("a", 0))
+
+
+@pydantic_dataclass
+class Labelled:
+    text: str = Field(alias="theText")
+
+
+class Eastern(tzinfo):
+    def __repr__(self) -> str:
+        return "Eastern()"
+
+    def utcoffset(self, _when: datetime | None) -> timedelta:
+        return timedelta(hours=5)
+
+    def dst(self, _when: datetime | None) -> None:
+        return None
+
+    def tzname(self, _when: datetime | None) -> str:
+        return "east"
+
+
+class Odd(Eastern):
+    def utcoffset(self, _when: datetime | None) -> None:  # type: ignore[override]
+        return None
 
 
 @dataclass
@@ -92,6 +152,22 @@ def read(source: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         Order(id="o-1", lines=[1, 2]),
         [Parcel(Order(id="o-1"), (Colour.RED,), Decimal("0.1"))],
         {Colour.RED: Order(id="x")},
+        datetime(2026, 3, 29, 1, 30, tzinfo=ZoneInfo("Europe/Berlin")),
+        datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
+        [{time(1, 2, tzinfo=UTC): timedelta()}],
+        datetime(2026, 1, 1, tzinfo=Eastern()),
+        Right.READ | Right.WRITE,
+        Right(0),
+        Spelt(1),
+        Outer.Kind.A,
+        Outer.Inner(5),
+        frozenset({1}),
+        [frozenset({Colour.RED}), frozenset[int]()],
+        math.inf,
+        [-math.inf, 1.5],
+        Aliased.model_validate({"thePlain": 1, "the-dashed": 2, "class": 3, "theChosen": 4}),
+        ByName.model_validate({"thePlain": 1, "more": 2}),
+        Labelled(theText="a"),
     ],
     ids=repr,
 )
@@ -101,6 +177,31 @@ def test_a_value_comes_back_from_its_code(given: Any) -> None:
     assert value == given
     assert type(value) is type(given)
     assert options == {"seed": 0, "only": ["turn 1: cancel"]}
+
+
+def test_a_zone_stays_what_it_is() -> None:
+    (_, value), _ = read(written(datetime(2026, 7, 1, tzinfo=ZoneInfo("Europe/Berlin"))))
+    assert value.tzinfo is ZoneInfo("Europe/Berlin")
+    (_, value), _ = read(written(datetime(2026, 7, 1, tzinfo=Eastern())))
+    assert value.tzinfo == timezone(timedelta(hours=5))
+
+
+def test_what_is_no_number_stays_none() -> None:
+    (_, value), _ = read(written([math.nan]))
+    assert math.isnan(value[0])
+
+
+def local() -> Any:
+    @dataclass
+    class Local:
+        n: int
+
+    return Local(1)
+
+
+@pytest.mark.parametrize("given", [local(), Deep.model_validate({"a": [1]}), time(1, tzinfo=Odd())])
+def test_what_cannot_be_made_by_code_is_asked_for(given: Any) -> None:
+    assert "# put input in place of `...`" in written(given)
 
 
 def test_what_a_module_holds_is_imported_from_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from durable import Client, Context, DurableError, Retry, Worker, step, workflow
 from durable.errors import PayloadError
-from durable_testing import assert_replays, replay
+from durable_testing import Environment, assert_replays, replay
 
 
 @step
@@ -218,3 +219,79 @@ async def test_another_call_in_a_later_generation_is_told_with_both_sides(client
     assert re.search(r"> +\d+  step reserve  .* step charge  test_replaying", report.explanation)
     with pytest.raises(AssertionError, match="no longer matches its history"):
         assert_replays(changed("counts", counts_with_another_step), text)
+
+
+# -- of another workflow, or version
+
+
+def versioned(**options: Any) -> Any:
+    async def body(ctx: Context) -> str:
+        return await ctx.step(reserve, "book")
+
+    return workflow(name="versioned", **options)(body)
+
+
+async def test_a_renamed_workflow_goes_on_with_no_run_of_the_old_name(client: Client) -> None:
+    text = await recorded(client, child, 1)
+    report = replay(changed("kid", child.fn), text)
+    assert not report.ok
+    assert "it is of workflow child, and this code of workflow kid" in report.explanation
+    assert '@workflow(name="child")' in report.explanation
+    with pytest.raises(AssertionError, match="keep the name"):
+        assert_replays(changed("kid", child.fn), text)
+
+
+@pytest.mark.parametrize(
+    "recorded_with, code, told",
+    [
+        (
+            {"version": 2},
+            {"version": 3},
+            "of version 2 of workflow versioned, and this is version 3",
+        ),
+        ({"version": 2}, {}, "and this is code without a version"),
+        ({}, {"version": 2}, "of version 1 of workflow versioned, and this is version 2"),
+        ({"version": 2}, {"version": 2}, ""),
+        ({}, {"version": 1}, ""),
+        ({}, {}, ""),
+    ],
+)
+async def test_a_run_stays_with_its_version(
+    recorded_with: dict[str, int], code: dict[str, int], told: str
+) -> None:
+    old = versioned(**recorded_with)
+    async with Environment(workflows=[old]) as env:
+        await env.run(old, id="v")
+        text = await env.client.export_history("v")
+    report = replay(versioned(**code), text)
+    assert report.ok is not bool(told)
+    assert told in report.explanation
+
+
+# -- files that were edited
+
+
+async def test_a_history_may_have_been_saved_by_an_editor(client: Client, tmp_path: Path) -> None:
+    """In UTF-8 as people write it, with or without a byte order mark."""
+    edited = (await recorded(client, order, 5)).replace('"run": "', '"run": "bücher-')
+    file = tmp_path / "edited.history.json"
+    for encoding in ("utf-8", "utf-8-sig"):
+        file.write_text(edited, encoding=encoding)
+        assert_replays(order, file)
+        assert_replays(order, str(file))
+        assert_replays(order, file.read_text(encoding="utf-8"))
+    file.write_text(edited, encoding="latin-1")
+    with pytest.raises(PayloadError, match=r"edited\.history\.json .* not text in UTF-8"):
+        replay(order, file)
+
+
+@pytest.mark.parametrize(
+    "kept, told", [(slice(0), "it has no events"), (slice(1, None), "it begins with StepCompleted")]
+)
+async def test_a_history_without_its_beginning_is_refused(
+    client: Client, kept: slice, told: str
+) -> None:
+    document = json.loads(await recorded(client, counts, 5))
+    document["events"] = document["events"][kept]
+    with pytest.raises(PayloadError, match=f"of run .* cannot be replayed: {told}, and not with"):
+        replay(counts, json.dumps(document))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from functools import cached_property
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -75,6 +76,36 @@ def half() -> Half:
     return made
 
 
+class Numbers(list[int]):
+    """As good as a list, but for its class."""
+
+
+def noted() -> Half:
+    made: Any = Half(1)
+    made.note = "n"
+    return made  # type: ignore[no-any-return]
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Box(Generic[T]):
+    inside: T
+
+    @cached_property
+    def twice(self) -> list[T]:
+        return [self.inside, self.inside]
+
+
+def box() -> Box[int]:
+    """With what Python and caches have put into it."""
+    made: Any = Box[int](1)
+    made._known = {1: 1}
+    assert made.twice == [1, 1]
+    return made  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(
     "annotation, value, says",
     [
@@ -85,6 +116,17 @@ def half() -> Half:
         (Half, half(), r"\.lost\).*2 becomes 0"),
         (list[int], (1, 2), r"\(1, 2\) becomes \[1, 2\]"),
         (Note, {"text": "a"}, "becomes Note"),
+        (tuple[float, float], Point(1, 2), r"Point\(x=1, y=2\) becomes \(1.0, 2.0\)"),
+        (dict[str, int], Counter("aab"), r"Counter\(.*becomes \{'a': 2, 'b': 1\}"),
+        (dict[str, list[int]], defaultdict(list, a=[1]), r"defaultdict\(.*becomes \{'a': \[1\]\}"),
+        (set[int], frozenset({1}), r"frozenset\(\{1\}\) becomes \{1\}"),
+        (list[int], Numbers([1]), "a Numbers becomes a list"),
+        (
+            dict[tuple[float, float], int],
+            {Point(1, 2): 3},
+            r"Point\(x=1, y=2\) becomes \(1.0, 2.0\)",
+        ),
+        (Half, noted(), r"\.note\).*'n' becomes nothing"),
     ],
 )
 def test_what_would_come_back_as_something_else_is_refused(
@@ -109,6 +151,10 @@ def test_what_would_come_back_as_something_else_is_refused(
         (Sequence[int], (1, 2)),
         (datetime, datetime(2026, 7, 1, tzinfo=ZoneInfo("Europe/Berlin"))),
         (set[Point], {Point(1, 2)}),
+        (frozenset[int], frozenset({1})),
+        (Counter[str], Counter("aab")),
+        (defaultdict[str, list[int]], defaultdict(list, a=[1])),
+        (Box[int], box()),
     ],
 )
 def test_what_comes_back_as_it_was_is_not(annotation: Any, value: Any) -> None:
