@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from durable.client.base import not_found
+from durable.client.checked import asked_id, id_text, text_or_none, workflow_name
 from durable.client.messaging import Messaging
 from durable.client.paging import checked_limit
 from durable.clock import to_datetime, to_micros
@@ -18,8 +19,10 @@ from durable.model.forms import check_answer, unpack_form
 from durable.model.history import InputProvided, InputRequested
 from durable.model.lifecycle import FINAL
 from durable.model.messages import input_message, pack_input
+from durable.model.naming import checked_name
 from durable.model.records import Listing, Page, PendingInput
 from durable.model.rows import Answer, Answered, WaitFilter, WaitKind, WaitRow
+from durable.model.runnable import Runnable
 from durable.model.wire import EventRow, decode_event
 
 _PAUSES = (0.02, 0.5)
@@ -47,6 +50,9 @@ class Answering(Messaging):
         (see `.errors`; the run goes on waiting), `InputNotPending`, `InputAlreadyProvided` (`.by` and `.at`
         say who was first), `RunNotFound`.
         """
+        asked_id(id)
+        checked_name(name, "an input")
+        text_or_none(by, "provide_input(by=)")
         asked, listed = await self._question(id, name, seconds_of(wait, "provide_input(wait=)"))
         event = decode_event(asked)
         assert isinstance(event, InputRequested)
@@ -123,7 +129,7 @@ class Answering(Messaging):
         *,
         run_id: str | None = None,
         name: str | None = None,
-        workflow: str | None = None,
+        workflow: Runnable[Any, Any] | str | None = None,
         to: str | None = None,
         expiring_before: datetime | None = None,
         limit: int = 50,
@@ -132,10 +138,10 @@ class Answering(Messaging):
         """What runs ask people, oldest first: `await` for a page, `async for` for all of it."""
         where = WaitFilter(
             (WaitKind.INPUT,),
-            run_id,
-            name,
-            workflow,
-            to=to,
+            None if run_id is None else id_text(run_id),
+            text_or_none(name, "pending_inputs(name=)"),
+            workflow_name(workflow, "pending_inputs(workflow=)"),
+            to=text_or_none(to, "pending_inputs(to=)"),
             due_before=None if expiring_before is None else to_micros(expiring_before),
             limit=checked_limit(limit),
         )

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import secrets
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast, get_args, overload
 
 from durable.client.base import LocalWorker, not_found
+from durable.client.checked import (
+    asked_id,
+    can_exist,
+    checked_tags,
+    id_text,
+    text,
+    text_or_none,
+    workflow_name,
+)
 from durable.client.controlling import Controlling
 from durable.client.facts import event_of
 from durable.client.handle import Handle
@@ -18,17 +28,19 @@ from durable.client.ids import new_id
 from durable.client.later import refuse, refuse_options
 from durable.client.messaging import Post
 from durable.client.paging import checked_cursor, checked_limit
-from durable.client.patience import patiently
+from durable.client.patience import Patience
 from durable.client.reading import detail_of, run_of, state_of
 from durable.client.requests import Replies, Requesting
 from durable.client.results import End, Results
 from durable.client.starter import Starter
-from durable.clock import after, to_micros
+from durable.clock import NEVER, after, to_micros
 from durable.errors import (
+    DefinitionError,
     DurableError,
     InvalidInput,
     PayloadError,
     RunAlreadyExists,
+    StoreUnavailable,
 )
 from durable.model import checks
 from durable.model.duration import Duration, seconds_of
@@ -37,6 +49,7 @@ from durable.model.history_file import HistoryFile, dump_history
 from durable.model.ids import checked_id
 from durable.model.lifecycle import FINAL, OPEN, RunStatus
 from durable.model.messages import pack_cancel
+from durable.model.naming import described
 from durable.model.payload import ANY
 from durable.model.records import HistoryEvent, Listing, Page, Run, RunDetail
 from durable.model.rows import Lane, MigrationStep, NewRun, RunFilter, RunRow, Started
@@ -49,9 +62,10 @@ R = TypeVar("R")
 
 OnConflict: TypeAlias = Literal["return_existing", "raise", "restart"]
 """What starting an id does that a run has already."""
+_CONFLICTS = get_args(OnConflict)
 
 _ASK_SECONDS = 1.0
-"""How often at most a client looks whether anybody serves what it waits for."""
+"""How often at most a client looks whether anybody serves a workflow on a queue."""
 HISTORY_PAGE = 1_000
 """History events in one page."""
 
@@ -77,7 +91,9 @@ class Client(Controlling, Requesting):
             )
             raise DurableError(message)
         super().__init__(open_storage(url, schema=schema))
-        self._asked = -_ASK_SECONDS
+        self._asked: dict[tuple[str, str], float] = {}
+        """When it was last looked who serves a workflow on a queue, by the two."""
+        self._door: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     # -- life
 
@@ -90,27 +106,44 @@ class Client(Controlling, Requesting):
 
     async def open(self) -> None:
         """Connect; creates the tables in an empty database. `MigrationNeeded`, `StoreUnavailable`."""
-        if self._open:
-            return
+        async with self._one_at_a_time():
+            if not self._open:
+                await self._connect()
+
+    async def _connect(self) -> None:
+        patience = Patience(self.clock)
         await self.storage.open()
         try:
-            await patiently(self.clock, self._read_clock)
+            await patience(self._read_clock)
         except BaseException:
             await self.storage.close()
             raise
-        self._starter = Starter(self.storage, self.clock)
-        self._post = Post(self.storage, self.clock)
+        self._patience = patience
+        self._starter = Starter(self.storage, patience, self)
+        self._post = Post(self.storage, patience)
         self._results = Results(self.storage, self.clock, self._will_be_told)
         self._replies = Replies(self.storage, self.clock)
         self._open = True
 
     async def close(self) -> None:
-        """Release the connections; idempotent. Whoever still waits for a result is cancelled."""
-        if self._open:
+        """Release the connections; idempotent. Whoever still waits for anything gets `DurableError`."""
+        async with self._one_at_a_time():
+            if not self._open:
+                return
             self._open = False
+            self._patience.close()
+            self._starter.batches.close()
+            self._post.close()
             self._results.close()
             self._replies.close()
             await self.storage.close()
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """Held by whoever opens or closes it. A lock belongs to one loop; a client may outlive that."""
+        loop = asyncio.get_running_loop()
+        if self._door is None or self._door[0] is not loop:
+            self._door = loop, asyncio.Lock()
+        return self._door[1]
 
     async def migrate(self, *, to: int | None = None) -> None:
         """Bring the schema to its newest step, or to step `to`. Needs no open client."""
@@ -198,6 +231,9 @@ class Client(Controlling, Requesting):
         """
         self._check_open()
         refuse_options("start", queue_key=queue_key, conn=conn)
+        if on_conflict not in _CONFLICTS:
+            message = f"on_conflict must be one of {', '.join(_CONFLICTS)}, not {on_conflict!r}"
+            raise ValueError(message)
         run_id = self._new_id() if id is None else checked_id(id)
         put_off = self._not_before(at, delay)
         limit = None if timeout is None else seconds_of(timeout, "start(timeout=)")
@@ -214,7 +250,7 @@ class Client(Controlling, Requesting):
         )
         answer = await self._start(run, on_conflict)
         runnable = None if isinstance(workflow, str) else workflow
-        return Handle(self, run_id, runnable, created=answer.created)
+        return Handle(self, run_id, runnable, created=answer.created, lane=run.lane)
 
     async def start_many(
         self,
@@ -238,7 +274,7 @@ class Client(Controlling, Requesting):
         for run, answer in zip(runs, answers, strict=True):
             self._settle(run, answer, "return_existing")
         return [
-            Handle(self, run.id, workflow, created=answer.created)
+            Handle(self, run.id, workflow, created=answer.created, lane=run.lane)
             for run, answer in zip(runs, answers, strict=True)
         ]
 
@@ -257,14 +293,14 @@ class Client(Controlling, Requesting):
         reason = f"restarted under the id {run.id}"
         ended = encode_event(0, RunTerminated(run.started.at, reason))
         told = pack_cancel(f"its parent was {reason}")
-        return await patiently(self.clock, lambda: self.storage.restart(run, ended, told))
+        return await self._patience(lambda: self.storage.restart(run, ended, told))
 
     def _not_before(self, at: datetime | None, delay: Duration | None) -> int | None:
         if at is not None and delay is not None:
             message = "give start either at= or delay=, not both"
             raise ValueError(message)
         if at is not None:
-            return to_micros(at)
+            return min(to_micros(at), NEVER)
         if delay is not None:
             return after(self._now(), seconds_of(delay, "start(delay=)"))
         return None
@@ -283,10 +319,13 @@ class Client(Controlling, Requesting):
         limit: float | None = None,
         seed: str = "",
     ) -> NewRun:
+        text_or_none(queue, "queue")
+        tags = checked_tags(tags, "tags")
         if isinstance(workflow, str):
             lane = Lane(queue or "default", workflow)
             version, given = 1, ANY.encode(value, f"input of workflow {workflow}")
         else:
+            _check_runnable(workflow)
             lane, version = workflow.lane(queue), workflow.version
             given = _checked_input(workflow, value)
             tags = {**(workflow.tags or {}), **(tags or {})}
@@ -323,29 +362,18 @@ class Client(Controlling, Requesting):
         return None
 
     async def _start(self, run: NewRun, on_conflict: OnConflict) -> Started:
-        """Start it; a worker here that owns it may find it before the answer is here, and drives it only once."""
-        owners = tuple(self._workers) if run.eager_owner is not None else ()
-        for worker in owners:
-            worker.expect(run.id)
-        try:
-            restart = on_conflict == "restart"
-            answer = await (self._restart(run) if restart else self._starter.start(run))
-            self._settle(run, answer, on_conflict)
-        finally:
-            for worker in owners:
-                worker.expect_no_more(run.id)
+        if on_conflict == "restart":
+            with self.expecting((run,)):
+                answer = await self._restart(run)
+                self.hand_over(run, answer)
+        else:
+            answer = await self._starter.start(run)
+        self._settle(run, answer, on_conflict)
         return answer
 
     def _settle(self, run: NewRun, answer: Started, on_conflict: OnConflict) -> None:
-        """Hand a run that was started eagerly to its worker; say what is wrong with an existing one."""
+        """Say what is wrong with a run that exists."""
         if answer.created:
-            for worker in self._workers:
-                if answer.owned:
-                    worker.started(answer.key, run)
-                else:
-                    worker.poke()
-            if not answer.owned:
-                self.storage.hint()
             return
         if answer.lane.workflow != run.lane.workflow:
             message = f"run {run.id} exists and is one of {answer.lane.workflow}: use another id"
@@ -365,7 +393,7 @@ class Client(Controlling, Requesting):
     def handle(self, id: str, workflow: Runnable[Any, R], /) -> Handle[R]: ...
     def handle(self, id: str, workflow: Any = None, /) -> Handle[Any]:
         """The handle of a run that exists, or may exist; no I/O."""
-        return Handle(self, id, workflow, created=False)
+        return Handle(self, id_text(id), workflow, created=False)
 
     async def get(self, id: str, /, *, steps: bool = True, logs: bool = False) -> RunDetail:
         """A run with its steps; `RunNotFound`."""
@@ -373,11 +401,12 @@ class Client(Controlling, Requesting):
         if logs:
             message = "get(logs=True): captured logs cannot be read yet"
             raise NotImplementedError(message)
-        row = await patiently(self.clock, lambda: self.storage.run(id))
+        asked_id(id)
+        row = await self._patience(lambda: self.storage.run(id))
         if row is None:
             raise not_found(id)
         events = [event async for event in self._events(id, 0)] if steps else []
-        states = await patiently(self.clock, lambda: self.storage.states([id]))
+        states = await self._patience(lambda: self.storage.states([id]))
         names = await self._worker_names(events)
         return detail_of(row, states.get(id, {}), events, names)
 
@@ -399,34 +428,40 @@ class Client(Controlling, Requesting):
         `after` is the `next` of the page before. Ids that begin alike: `client.find`.
         """
         where = RunFilter(
-            workflow=_name(workflow),
+            workflow=workflow_name(workflow, "list(workflow=)"),
             status=_statuses(status),
-            tags=tags,
-            queue=queue,
-            parent_id=parent_id,
+            tags=checked_tags(tags, "list(tags=)"),
+            queue=text_or_none(queue, "list(queue=)"),
+            parent_id=None if parent_id is None else id_text(parent_id),
             created_after=None if created_after is None else to_micros(created_after),
             created_before=None if created_before is None else to_micros(created_before),
             limit=checked_limit(limit),
         )
-        return Listing(lambda cursor: self._page(where, cursor), after)
+        # No status at all, or a parent that cannot be: none is meant, and the filter knows only "any".
+        none = (status is not None and not where.status) or not can_exist(parent_id or "")
+        return Listing(lambda cursor: self._page(where, cursor, none=none), after)
 
-    async def _page(self, where: RunFilter, cursor: str | None) -> Page[Run]:
+    async def _page(self, where: RunFilter, cursor: str | None, *, none: bool) -> Page[Run]:
         self._check_open()
         page = _replace(where, after=checked_cursor(cursor))
-        rows = await patiently(self.clock, lambda: self.storage.runs(page))
+        if none:
+            return Page(())
+        rows = await self._patience(lambda: self.storage.runs(page))
         more = str(rows[-1].key) if len(rows) == where.limit else None
         return Page(await self._runs_of(rows), more)
 
     async def _runs_of(self, rows: Sequence[RunRow]) -> Sequence[Run]:
         ids = [row.id for row in rows]
-        states = await patiently(self.clock, lambda: self.storage.states(ids)) if ids else {}
+        states = await self._patience(lambda: self.storage.states(ids)) if ids else {}
         return [run_of(row, states.get(row.id, {})) for row in rows]
 
     async def find(self, prefix: str, /, *, limit: int = 10) -> Sequence[Run]:
         """Runs whose ids begin with `prefix`, newest first."""
         self._check_open()
-        where = RunFilter(id_prefix=prefix, limit=checked_limit(limit))
-        rows: Sequence[RunRow] = await patiently(self.clock, lambda: self.storage.runs(where))
+        where = RunFilter(id_prefix=text(prefix, "find(prefix)"), limit=checked_limit(limit))
+        if not can_exist(prefix):
+            return ()
+        rows: Sequence[RunRow] = await self._patience(lambda: self.storage.runs(where))
         return await self._runs_of(rows)
 
     async def count(
@@ -437,12 +472,16 @@ class Client(Controlling, Requesting):
     ) -> dict[RunStatus, int]:
         """How many runs there are of each status; statuses without any are left out."""
         self._check_open()
-        where = RunFilter(workflow=_name(workflow), tags=tags)
-        return await patiently(self.clock, lambda: self.storage.count(where))
+        where = RunFilter(
+            workflow=workflow_name(workflow, "count(workflow=)"),
+            tags=checked_tags(tags, "count(tags=)"),
+        )
+        return await self._patience(lambda: self.storage.count(where))
 
     def history(self, id: str, /, *, after: int = 0) -> Listing[HistoryEvent]:
         """The history of a run from event `after` on; `RunNotFound`."""
-        return Listing(lambda cursor: self._history_page(id, cursor), str(after))
+        run_id = id_text(id)
+        return Listing(lambda cursor: self._history_page(run_id, cursor), str(after))
 
     async def export_history(self, id: str, /) -> str:
         """The history of a run as the text of a `.history.json` file, which `durable_testing.replay` reads.
@@ -462,9 +501,8 @@ class Client(Controlling, Requesting):
         return Page([event_of(row, names) for row in rows], more)
 
     async def _history_rows(self, run_id: str, after: int) -> Sequence[EventRow]:
-        rows = await patiently(
-            self.clock, lambda: self.storage.history(run_id, after, HISTORY_PAGE)
-        )
+        asked_id(run_id)
+        rows = await self._patience(lambda: self.storage.history(run_id, after, HISTORY_PAGE))
         if rows is None:
             raise not_found(run_id)
         return rows
@@ -479,7 +517,7 @@ class Client(Controlling, Requesting):
             after = rows[-1].seq
 
     async def _worker_names(self, rows: Sequence[EventRow]) -> Mapping[int, str]:
-        return await patiently(self.clock, self.storage.worker_names) if rows else {}
+        return await self._patience(self.storage.worker_names) if rows else {}
 
     if not TYPE_CHECKING:
 
@@ -492,6 +530,7 @@ class Client(Controlling, Requesting):
 
     async def state(self, id: str, /) -> dict[str, Any]:
         """What a run has published with `ctx.set_state`, as plain data; `RunNotFound`."""
+        asked_id(id)
         found = await self._try(lambda: self.storage.states([id]))
         if id not in found:
             await self._status(id)  # is it there at all?
@@ -506,27 +545,44 @@ class Client(Controlling, Requesting):
     async def ended(self, run_id: str, *, known: bool = False) -> End:
         """Wait until the run has ended. With `known` (it was started here) nobody asks whether it exists."""
         self._check_open()
+        asked_id(run_id)
         if not known and not self.drives(run_id):
-            row = await patiently(self.clock, lambda: self.storage.run(run_id))
-            if row is None:
-                raise not_found(run_id)
-            if row.status in FINAL and row.last is not None:
-                return row.status, row.last
+            row = await self._patience(lambda: self.storage.run(run_id))
+            if (end := _end(run_id, row)) is not None:
+                return end
         return await self._results.wait(run_id)
 
-    async def unserved(self, run_id: str) -> str | None:
-        """Why nobody will run it, in a sentence; None when somebody may, or when it was asked just now."""
-        now = self.clock.monotonic()
-        if now - self._asked < _ASK_SECONDS:
+    async def end_of(self, run_id: str) -> End | None:
+        """How the run has ended, by one look; None when it has not, or when the store is away."""
+        self._check_open()
+        asked_id(run_id)
+        try:
+            row = await self.storage.run(run_id)
+        except StoreUnavailable:
             return None
-        self._asked = now
-        row = await patiently(self.clock, lambda: self.storage.run(run_id))
+        return _end(run_id, row)
+
+    async def unserved(self, run_id: str, lane: Lane | None = None) -> str | None:
+        """Why nobody will run it, in a sentence; None when somebody may, or when its lane was asked for just now."""
+        if lane is not None and not self._may_ask(lane.workflow, lane.queue):
+            return None
+        row = await self._patience(lambda: self.storage.run(run_id))
         if row is None or row.status not in OPEN:
             return None
-        for _, info in await patiently(self.clock, self.storage.leased):
+        if lane is None and not self._may_ask(row.workflow, row.queue):
+            return None
+        for _, info in await self._patience(self.storage.leased):
             if row.workflow in info.workflows and row.queue in info.queues:
                 return None
         return f"run {run_id}: no live worker serves {row.workflow} on queue {row.queue}"
+
+    def _may_ask(self, workflow: str, queue: str) -> bool:
+        """Whether it is a while since it was looked who serves that."""
+        now = self.clock.monotonic()
+        if now - self._asked.get((workflow, queue), -_ASK_SECONDS) < _ASK_SECONDS:
+            return False
+        self._asked[workflow, queue] = now
+        return True
 
     def attach(self, worker: LocalWorker) -> None:
         """A worker of this process begins to work."""
@@ -542,25 +598,29 @@ class Client(Controlling, Requesting):
         """A worker of this process has ended a run, durably."""
         self._results.resolve(run_id, (status, last))
 
-    def drives(self, run_id: str) -> bool:
-        """Whether a worker of this process drives the run right now."""
-        for worker in self._workers:  # noqa: SIM110  `any` over a generator takes four times as long
-            if worker.holds(run_id):
-                return True
-        return False
-
-    def _will_be_told(self, run_id: str) -> bool:
-        """Whether the end of the run will be told by a worker of this process, as far as one can know."""
-        return self.drives(run_id) or self.was_just_told(run_id)
-
 
 def _checked_input(workflow: Runnable[Any, Any], value: Any) -> bytes:
     where = f"input of workflow {workflow.name}"
-    checks.usable("workflow", workflow)
     try:
         return workflow.input.encode(value, where)
     except PayloadError as error:
         raise InvalidInput(str(error)) from error
+
+
+def _check_runnable(workflow: object) -> None:
+    if not isinstance(workflow, Runnable):
+        message = (
+            f"{described(workflow)} is not a workflow: start what @workflow has made, or its name"
+        )
+        raise DefinitionError(message)
+    checks.usable("workflow", workflow)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _end(run_id: str, row: RunRow | None) -> End | None:
+    """How a run has ended, by its row."""
+    if row is None:
+        raise not_found(run_id)
+    return (row.status, row.last) if row.status in FINAL and row.last is not None else None
 
 
 def _other_input(existing: EventRow, asked: EventRow) -> bool:
@@ -582,10 +642,6 @@ def _statuses(status: RunStatus | Sequence[RunStatus] | None) -> Sequence[RunSta
             message = f"{one!r} is no status of a run: {', '.join(OPEN + FINAL)}"
             raise ValueError(message)
     return found  # type: ignore[no-any-return]
-
-
-def _name(workflow: Runnable[Any, Any] | str | None) -> str | None:
-    return workflow.name if isinstance(workflow, Runnable) else workflow
 
 
 def _replace(where: RunFilter, *, after: int | None) -> RunFilter:

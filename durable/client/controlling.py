@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from durable.client.base import ClientBase, not_found
+from durable.client.checked import asked_id, text_or_none
 from durable.errors import IllegalTransition
 from durable.model import history
 from durable.model.lifecycle import FINAL, RunStatus, check_transition
@@ -23,6 +24,8 @@ class Controlling(ClientBase):
         obeyed: `await handle.result()` tells. A paused run obeys when it is resumed. Raises `RunNotFound`,
         and `IllegalTransition` when it has ended.
         """
+        asked_id(id)
+        text_or_none(reason, "cancel(reason=)")
         key = f"~cancel:{secrets.token_hex(8)}"  # so that a lost answer does not cancel twice
         order = Delivery(id, CANCEL, pack_cancel(reason), key, control=True)
         (answer,) = await self._try(lambda: self.storage.deliver([order]))
@@ -38,6 +41,8 @@ class Controlling(ClientBase):
         A step that is running is not waited for, and what it brings is dropped. Raises `RunNotFound`, and
         `IllegalTransition` when the run has ended.
         """
+        asked_id(id)
+        text_or_none(reason, "terminate(reason=)")
         event = encode_event(0, history.RunTerminated(self._now(), reason))
         told = pack_cancel(f"its parent {id} was terminated")
         check_transition(id, await self._status(id), "terminated")
@@ -46,6 +51,7 @@ class Controlling(ClientBase):
             raise not_found(id)
         if status != "terminated":
             raise _ended(id, status, "terminated")
+        self._ended_from_outside(id)
         self.stirred()
 
     async def pause(self, id: str, /) -> None:
@@ -53,6 +59,7 @@ class Controlling(ClientBase):
 
         Raises `RunNotFound`, and `IllegalTransition` when it has ended.
         """
+        asked_id(id)
         event = encode_event(0, history.Paused(self._now()))
         await self._hold(id, await self._try(lambda: self.storage.pause(id, event)), "paused")
 
@@ -61,6 +68,7 @@ class Controlling(ClientBase):
 
         Raises `RunNotFound`, and `IllegalTransition` when it has ended.
         """
+        asked_id(id)
         event = encode_event(0, history.Resumed(self._now()))
         await self._hold(id, await self._try(lambda: self.storage.resume(id, event)), "running")
 

@@ -10,11 +10,11 @@ from durable.client.correspondence import Correspondence, Runs
 from durable.client.later import refuse
 from durable.clock import TimeLimit
 from durable.errors import (
+    DurableError,
     RunCancelled,
     RunFailed,
     RunTerminated,
     RunTimeout,
-    StoreUnavailable,
 )
 from durable.model import history
 from durable.model.duration import Duration, seconds_of
@@ -25,6 +25,7 @@ from durable.model.wire import EventRow, decode_event
 if TYPE_CHECKING:
     from durable.model.lifecycle import RunStatus
     from durable.model.records import RunDetail
+    from durable.model.rows import Lane
     from durable.model.runnable import Runnable
 
 R_co = TypeVar("R_co", covariant=True)
@@ -36,24 +37,33 @@ class Handle(Correspondence, Generic[R_co]):
     """A run by its id. Cheap; holds no connection."""
 
     def __init__(
-        self, client: Runs, run_id: str, runnable: Runnable[Any, R_co] | None, *, created: bool
+        self,
+        client: Runs,
+        run_id: str,
+        runnable: Runnable[Any, R_co] | None,
+        *,
+        created: bool,
+        lane: Lane | None = None,
     ) -> None:
         self.id = run_id
         self.created = created
         """False when the id belonged to an older run, which this is."""
         self._client = client
         self._runnable = runnable
+        self._lane = lane
 
     async def result(self, *, timeout: Duration | None = None) -> R_co:
         """Wait for the run to end and give its result.
 
         Raises the run's own exception, which is also a `RunFailed`; `RunCancelled`; `RunTerminated`;
         `RunNotFound`; and `TimeoutError` after `timeout` (seconds or a timedelta), which leaves the run
-        alone. A blocked or paused run has not ended.
+        alone; with 0 it looks once. A blocked or paused run has not ended.
         """
         if timeout is None:
             return self._outcome(*await self._ended())
         seconds = seconds_of(timeout, "result(timeout=)")
+        if not seconds and (end := await self._client.end_of(self.id)) is not None:
+            return self._outcome(*end)
         try:
             async with TimeLimit(self._client.clock, seconds):
                 status, last = await self._ended()
@@ -76,8 +86,8 @@ class Handle(Correspondence, Generic[R_co]):
 
     async def _warn_if_unserved(self) -> None:
         try:
-            missing = await self._client.unserved(self.id)
-        except StoreUnavailable:
+            missing = await self._client.unserved(self.id, self._lane)
+        except DurableError:
             return  # a result can be waited for while the database is away
         if missing:
             warnings.warn(missing, RuntimeWarning, stacklevel=2)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from durable.client.base import ClientBase, not_found
 from durable.client.batches import Batches
+from durable.client.checked import asked_id, can_exist, id_text, text_or_none
 from durable.client.later import refuse_options
 from durable.client.paging import checked_cursor, checked_limit
-from durable.client.patience import patiently
 from durable.clock import SECOND, to_datetime, to_micros
 from durable.errors import DurableError, IllegalTransition
 from durable.model import history
@@ -33,7 +33,7 @@ from durable.model.rows import (
 from durable.model.wire import decode_event
 
 if TYPE_CHECKING:
-    from durable.clock import Clock
+    from durable.client.patience import Patience
     from durable.storage.base import Storage
 
 T = TypeVar("T")
@@ -45,19 +45,25 @@ KEPT = round(days(7).total_seconds() * SECOND)
 class Post:
     """The one place that sends messages and publications to the store."""
 
-    def __init__(self, store: Storage, clock: Clock) -> None:
+    def __init__(self, store: Storage, patience: Patience) -> None:
         self._store = store
-        self._clock = clock
-        self.deliveries = Batches(self._deliver, lambda one: len(one.data), "durable-deliveries")
+        self.deliveries = Batches(
+            self._deliver, lambda one: len(one.data), "durable-deliveries", patience
+        )
         self.publications = Batches(
-            self._publish, lambda one: len(one.data), "durable-publications"
+            self._publish, lambda one: len(one.data), "durable-publications", patience
         )
 
+    def close(self) -> None:
+        """What has not been sent yet never will be."""
+        self.deliveries.close()
+        self.publications.close()
+
     async def _deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
-        return await patiently(self._clock, lambda: self._store.deliver(deliveries))
+        return await self._store.deliver(deliveries)
 
     async def _publish(self, publications: Sequence[Publication]) -> list[int]:
-        return await patiently(self._clock, lambda: self._store.publish(publications))
+        return await self._store.publish(publications)
 
 
 class Messaging(ClientBase):
@@ -115,6 +121,7 @@ class Messaging(ClientBase):
         ones, `StoreUnavailable` after 30 s.
         """
         refuse_options("send_event", conn=conn)
+        asked_id(id)
         name, data = sent(event, payload)
         await self._tell(Delivery(id, name, data, _key(idempotency_key)))
 
@@ -133,13 +140,18 @@ class Messaging(ClientBase):
         self._check_open()
         key = _key(idempotency_key)
         deliveries = [
-            Delivery(run_id, *sent(event, *(payload or [NO_PAYLOAD])), f"{key}:{number}")
+            Delivery(id_text(run_id), *sent(event, *(payload or [NO_PAYLOAD])), f"{key}:{number}")
             for number, (run_id, event, *payload) in enumerate(events)
         ]
-        answers = await self._post.deliveries.ask_all(deliveries)
-        self.stirred()
-        for delivery, answer in zip(deliveries, answers, strict=True):
-            _check_delivered(delivery.run_id, answer)
+        try:
+            sendable = [one for one in deliveries if can_exist(one.run_id)]
+            answers = iter(await self._post.deliveries.ask_all(sendable))
+        finally:
+            self.stirred()  # some may have arrived also where others did not
+        for delivery in deliveries:
+            if not can_exist(delivery.run_id):
+                raise not_found(delivery.run_id)
+            _check_delivered(delivery.run_id, next(answers))
 
     async def _tell(self, delivery: Delivery) -> int:
         """Deliver a message; its number in the run's inbox."""
@@ -209,6 +221,7 @@ class Messaging(ClientBase):
 
         Nothing happens where nobody waits by then. `RunNotFound`, `IllegalTransition` when the run has ended.
         """
+        asked_id(id)
         message = end_wait_message(checked_event_name(name))
         await self._tell(Delivery(id, message, b"", _key(None)))
 
@@ -225,9 +238,9 @@ class Messaging(ClientBase):
         """Waits for events of parked runs, oldest first: `await` for a page, `async for` for all of them."""
         where = WaitFilter(
             (WaitKind.EVENT,),
-            run_id,
-            name,
-            key=key,
+            None if run_id is None else id_text(run_id),
+            text_or_none(name, "pending_events(name=)"),
+            key=text_or_none(key, "pending_events(key=)"),
             due_before=None if expiring_before is None else to_micros(expiring_before),
             limit=checked_limit(limit),
         )
@@ -242,7 +255,10 @@ class Messaging(ClientBase):
         self, where: WaitFilter, cursor: str | None
     ) -> tuple[Sequence[WaitRow], str | None]:
         """A page of open waits, and what to ask the next one with."""
+        self._check_open()
         page = dataclasses.replace(where, after=checked_cursor(cursor))
+        if where.run_id is not None and not can_exist(where.run_id):
+            return (), None
         rows = await self._try(lambda: self.storage.waits(page))
         return rows, str(rows[-1].place) if len(rows) == where.limit else None
 

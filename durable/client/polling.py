@@ -7,7 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from durable.errors import StoreUnavailable
+from durable.client.patience import closed
+from durable.errors import DurableError, StoreUnavailable
 
 if TYPE_CHECKING:
     from durable.clock import Clock
@@ -50,17 +51,16 @@ class Waiters(Generic[Key, Found]):
 
     async def wait(self, key: Key) -> Found:
         """What there is, as soon as it is there."""
-        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         if self._closed:
-            future.cancel()
-            return await future
+            raise closed()
+        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(key, [])
         waiters.append(future)
         if self._poll is None:
             self._poll = asyncio.create_task(self._run(), name=f"durable-{self._what}")
+            self._poll.add_done_callback(self._never_ran)
         elif not self._is_local(key):
-            self._newcomer = True
-            self._poke.set()
+            self.look()
         try:
             return await future
         finally:
@@ -79,9 +79,29 @@ class Waiters(Generic[Key, Found]):
         self._closed = True
         if self._poll is not None:
             self._poll.cancel()
+        self._give_up(closed)
+
+    def look(self) -> None:
+        """Something has happened of which this process may not be told otherwise: look now."""
+        if self._poll is not None:
+            self._newcomer = True
+            self._poke.set()
+
+    def _give_up(self, error: Callable[[], DurableError]) -> None:
+        """Whoever waits gets an error of his own."""
         for waiters in self._waiters.values():
             for future in waiters:
-                future.cancel()
+                if not future.done():
+                    future.set_exception(error())
+
+    def _never_ran(self, poll: asyncio.Task[None]) -> None:
+        """It was cancelled before it had begun."""
+        if self._poll is poll:
+            self._poll = None
+            self._give_up(self._stopped)
+
+    def _stopped(self) -> DurableError:
+        return DurableError(f"the task that looks for {self._what} was cancelled: ask again")
 
     async def _run(self) -> None:
         tick = 0
@@ -95,6 +115,9 @@ class Waiters(Generic[Key, Found]):
                 tick += 1
                 if await self._wait(pause):
                     pause = _TICK_SECONDS[0]
+        except asyncio.CancelledError:  # from outside, or closed: nobody looks any more
+            self._give_up(self._stopped)
+            raise
         finally:
             self._poll = None
 
@@ -114,7 +137,7 @@ class Waiters(Generic[Key, Found]):
         return len(found)
 
     async def _wait(self, seconds: float) -> bool:
-        """Pause; True when somebody new waits."""
+        """Pause; True when somebody new waits, or something has happened."""
         if not self._newcomer:
             self._poke.clear()
             timer = self._clock.look_later(seconds, self._poke.set)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from durable.client.answering import Answering
+from durable.client.checked import asked_id
 from durable.client.messaging import request_delivery
 from durable.client.polling import Waiters
 from durable.clock import TimeLimit
@@ -69,6 +70,7 @@ class Requesting(Answering):
         idempotency_key: str | None = None,
     ) -> A:
         """Ask a running workflow and wait for its answer; see `Handle.request`."""
+        asked_id(id)
         name = request.name
         try:
             data = shape_of(request.asks).encode(payload, f"request {name}")
@@ -76,14 +78,13 @@ class Requesting(Answering):
             raise InvalidInput(str(error), problems_of(error)) from error
         seconds = None if timeout is None else seconds_of(timeout, "request(timeout=)")
         try:
-            number = await self._tell(request_delivery(id, name, data, idempotency_key))
-        except IllegalTransition as error:
-            raise RequestNotAnswered(f"run {id} has ended: it answers no request {name}") from error
-        try:
             async with contextlib.AsyncExitStack() as stack:
                 if seconds is not None:
                     await stack.enter_async_context(TimeLimit(self.clock, seconds))
+                number = await self._tell(request_delivery(id, name, data, idempotency_key))
                 outcome = await self._replies.wait((id, number))
+        except IllegalTransition as error:
+            raise RequestNotAnswered(f"run {id} has ended: it answers no request {name}") from error
         except TimeoutError:
             message = (
                 f"run {id} has not answered request {name} within {seconds:g} s; it may do so yet"

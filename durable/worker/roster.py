@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -83,6 +84,8 @@ class Roster:
         self._held: dict[int, Execution] = {}
         self._ids: dict[str, Execution] = {}
         self._held_of = dict.fromkeys(slots, 0)
+        self._starts: Counter[str] = Counter()
+        """How many starts of each id are under way here."""
         self._expected: set[str] = set()
         """Runs whose start is under way here; one that is found meanwhile is not waited for."""
         self._again: dict[int, tuple[int, list[history.Event]]] = {}
@@ -134,11 +137,16 @@ class Roster:
 
     def expect(self, run_id: str) -> None:
         """A run is about to be started that this worker is to own from its first moment on."""
-        self._expected.add(run_id)
+        if not self._starts[run_id]:  # what was found during another start has been found
+            self._expected.add(run_id)
+        self._starts[run_id] += 1
 
     def expect_no_more(self, run_id: str) -> None:
-        """Nothing more is heard of that start."""
-        self._expected.discard(run_id)
+        """Nothing more is heard of that start; there may be others of the same id."""
+        self._starts[run_id] -= 1
+        if self._starts[run_id] <= 0:
+            del self._starts[run_id]
+            self._expected.discard(run_id)
 
     def started(self, key: int, run: NewRun) -> None:
         """A run that was expected was started, and it is ours.

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from durable import Client, Context, Request, RunNotFound, workflow
+from durable import Client, Context, DurableError, Request, RunNotFound, workflow
+from durable.client import batches as room
 from durable_testing.faults import COMMIT_THEN_ERROR, ERROR_BEFORE, FaultyStorage, Gate, Hold
 from tests.worker.world import World, world_with
 
@@ -126,12 +127,81 @@ async def test_all_who_ask_share_one_query_per_tick() -> None:
 
 
 async def test_closing_a_client_ends_the_waits_for_answers() -> None:
-    """Whoever still waits is cancelled."""
+    """Whoever still waits is told so."""
     async with Client("sqlite://") as client:
         handle = await client.start(serves, 1)
         asking = asyncio.create_task(handle.request(ADD, 1, timeout=None))
         async with asyncio.timeout(5):
             while client._replies.poll is None:
                 await asyncio.sleep(0)
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(DurableError, match="client was closed"):
         await asking
+
+
+async def test_closing_a_client_ends_sends_that_were_not_sent_yet(client: Any) -> None:
+    """The one that is under way is answered; those behind it are told at once."""
+    handle = await client.start(collects, 2)
+    gate = Gate()
+    client.storage._fault_of = lambda op: Hold(gate) if op.verb == "deliver" else None
+    first, second = (asyncio.create_task(handle.send_event("n", n)) for n in range(2))
+    async with asyncio.timeout(5):
+        await gate.reached.wait()
+        third = asyncio.create_task(handle.send_event("n", 3))
+        while len(client._post.deliveries._waiting) < 1:
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+        with pytest.raises(DurableError, match="client was closed"):
+            await third
+        gate.release()
+        await asyncio.gather(closing, first, second, return_exceptions=True)
+
+
+async def test_an_id_that_no_run_can_have_stops_no_other_send(client: Any) -> None:
+    """A NUL or a lone surrogate is no id: nobody is asked for it, and the others arrive."""
+    handle = await client.start(collects, 2)
+    client.storage._fault_of = _refuses_odd_ids
+    for odd in ("no\0body", "\ud800"):
+        with pytest.raises(RunNotFound, match="there is no run '"):
+            await client.send_events([(handle.id, "n", 1), (odd, "n", 1), (handle.id, "n", 2)])
+        with pytest.raises(RunNotFound):
+            await client.send_event(odd, "n", 1)
+    key = (await client.storage.run(handle.id)).key
+    assert len(await client.storage.inbox([(key, 0)])) == 4
+
+
+def _refuses_odd_ids(operation: Any) -> None:
+    """As a database that cannot even read such an id."""
+    if operation.verb == "deliver":
+        for delivery in operation.arguments[0]:
+            assert "\0" not in delivery.run_id.encode().decode()
+
+
+async def test_workers_hear_of_what_arrived_when_the_rest_did_not(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first statement of two went through: whoever drives those runs looks."""
+    monkeypatch.setattr(room, "MAX_BATCH", 1)
+    handle = await client.start(collects, 2)
+    hints: list[str | None] = []
+    monkeypatch.setattr(client, "stirred", lambda run_id=None: hints.append(run_id))
+
+    def fails_the_second(operation: Any) -> None:
+        if (operation.verb, operation.nth) == ("deliver", 2):
+            raise ValueError("a bug")
+
+    client.storage._fault_of = fails_the_second
+    with pytest.raises(ValueError, match="a bug"):
+        await client.send_events([(handle.id, "n", 1), (handle.id, "n", 2)])
+    assert hints == [None]
+
+
+async def test_the_timeout_of_a_request_covers_its_sending() -> None:
+    """It limits the whole of it: a database that is away makes nobody wait longer."""
+    async with World() as world:
+        outside = await world.process()
+        handle = await world.run(outside.client.start(serves, 1))
+        outside.storage._fault_of = lambda op: ERROR_BEFORE if op.verb == "deliver" else None
+        before = world.clock.monotonic()
+        with pytest.raises(TimeoutError, match="within 2 s"):
+            await world.run(handle.request(ADD, 1, timeout=2))
+        assert world.clock.monotonic() - before <= 3

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from durable import Client, Context, step, workflow
+from durable import Client, Context, Worker, step, workflow
 from durable.client import handle as handles
 from durable.client.results import Results
 from durable.clock import SECOND, VirtualClock
-from durable.errors import StoreUnavailable
+from durable.errors import DurableError, RunNotFound, RunTerminated, StoreUnavailable
 from durable_testing.faults import ERROR_BEFORE, FaultyStorage, Gate, Hold
 from tests.worker.world import World, world_with
 
@@ -118,8 +118,8 @@ async def test_a_waiter_that_gave_up_leaves_nothing_behind() -> None:
         assert not outside.client._results._waiters
 
 
-async def test_closing_cancels_whoever_waits() -> None:
-    """Whoever still waits for a result is cancelled; nobody polls a closed database."""
+async def test_closing_ends_all_waits_with_an_error() -> None:
+    """Nobody has cancelled whoever still waits for a result; and nobody polls a closed database."""
     async with Client("sqlite://") as client:
         handle = await client.start(slow, 1.0)
         waiting = asyncio.create_task(handle.result())
@@ -128,12 +128,30 @@ async def test_closing_cancels_whoever_waits() -> None:
                 await asyncio.sleep(0)
             await client.close()
             await client.close()
-            await asyncio.wait([waiting])
-            assert waiting.cancelled()
+            with pytest.raises(DurableError, match="client was closed"):
+                await waiting
+
+
+async def test_a_task_group_hears_of_a_client_that_was_closed() -> None:
+    """A `CancelledError` in a task that nobody cancelled would pass for its end."""
+    async with asyncio.timeout(5), Client("sqlite://") as client:
+        handle = await client.start(slow, 1.0)
+
+        async def close_while_somebody_waits() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(handle.result())
+                while not client._results._waiters:
+                    await asyncio.sleep(0)
+                await client.close()
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await close_while_somebody_waits()
+        (error,) = caught.value.exceptions
+        assert isinstance(error, DurableError)
 
 
 async def test_closing_while_somebody_is_about_to_wait() -> None:
-    """He has asked for the run and not begun to wait: he is cancelled as well."""
+    """He has asked for the run and not begun to wait: he is told as well."""
     async with Client("sqlite://") as client:
         handle = await client.start(slow, 1.0)
         gate = Gate()
@@ -143,8 +161,8 @@ async def test_closing_while_somebody_is_about_to_wait() -> None:
             await gate.reached.wait()
             await client.close()
             gate.release()
-            await asyncio.wait([waiting])
-            assert waiting.cancelled()
+            with pytest.raises(DurableError, match="client was closed"):
+                await waiting
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert "durable-results" not in names
 
@@ -201,8 +219,8 @@ async def test_a_newcomer_is_looked_up_at_once_and_a_tick_is_not_taken_for_one()
     await passes(0)
     assert len(looks) == count + 1
     results.close()
-    await asyncio.gather(first, second, return_exceptions=True)
-    assert first.cancelled()
+    for error in await asyncio.gather(first, second, return_exceptions=True):
+        assert isinstance(error, DurableError)
 
 
 async def test_whoever_has_told_a_run_and_awaits_its_end_leaves_the_database_alone() -> None:
@@ -220,3 +238,72 @@ async def test_whoever_has_told_a_run_and_awaits_its_end_leaves_the_database_alo
 
         assert await world.run(tell_and_wait()) == 5
         assert inside.storage.calls["finished"] == asked
+
+
+@pytest.mark.parametrize("waits_first", [True, False])
+async def test_whoever_terminates_a_run_of_this_process_has_its_end_at_once(
+    waits_first: bool,
+) -> None:
+    """Its worker need not have noticed: the end is durable, and is looked up without it."""
+    async with world_with(slow) as (world, process):
+        worlds.append(world)
+        handle = await world.run(process.client.start(slow, 60.0))
+        await world.pass_time(3)
+        assert process.client.drives(handle.id)
+        waiting = [asyncio.ensure_future(handle.result())] if waits_first else []
+        await world.pass_time(1)
+        await world.run(handle.terminate(reason="enough"))
+        with pytest.raises(RunTerminated, match="enough"):
+            await world.run(waiting[0] if waits_first else handle.result(), within=0.5)
+
+
+@workflow
+async def quick(ctx: Context) -> str:
+    return "done"
+
+
+async def test_a_result_that_is_asked_for_without_patience_is_looked_for_once() -> None:
+    """`timeout=0` says what there is: a result, nothing yet, or no such run."""
+    async with asyncio.timeout(20), Client("sqlite://") as client:
+        handle = await client.start(quick)
+        with pytest.raises(TimeoutError, match="has not ended"):
+            await handle.result(timeout=0)
+        async with Worker(client, workflows=[quick]):
+            assert await handle.result() == "done"
+        assert await handle.result(timeout=0) == "done"
+        assert await client.handle(handle.id).result(timeout=0) == "done"
+        with pytest.raises(RunNotFound):
+            await client.handle("no").result(timeout=0)
+
+
+async def test_a_watcher_that_is_cancelled_from_outside_leaves_nobody_waiting() -> None:
+    """Nobody would look for them any more; whoever comes later gets a new one."""
+    async with asyncio.timeout(5), Client("sqlite://") as client:
+        handle = await client.start(slow, 1.0)
+        for turns in (0, 5):  # before it has begun to look, and after
+            waiting = asyncio.create_task(handle.result())
+            while client._results.poll is None:
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            client._results.poll.cancel()
+            with pytest.raises(DurableError, match="cancelled"):
+                await waiting
+
+
+async def test_each_workflow_that_nobody_serves_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That somebody has just asked for another one keeps nobody from being warned."""
+    monkeypatch.setattr(handles, "_WARN_AFTER_SECONDS", 0.0)
+    async with World() as world:
+        worlds.append(world)
+        outside = await world.process()
+        await world.process(slow)
+        served = await world.run(outside.client.start(slow, 5.0))
+        unserved = await world.run(outside.client.start(one_event))
+        asked = [served, unserved, unserved, outside.client.handle(unserved.id)]
+        waiting = [asyncio.ensure_future(handle.result()) for handle in asked]
+        with pytest.warns(RuntimeWarning, match="no live worker serves one_event") as caught:
+            await world.pass_time(0.5)
+        assert len(caught) == 1
+        for one in waiting:
+            one.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,8 +13,15 @@ from durable import Client, Context, StoreUnavailable, workflow
 from durable.client import batches as room
 from durable.client.patience import PATIENCE_SECONDS, patiently
 from durable.clock import VirtualClock
-from durable.errors import DurableError, NotAllowedInWorkflow, RunFailed
-from durable_testing.faults import COMMIT_THEN_ERROR, ERROR_BEFORE, FaultyStorage, Gate, Hold
+from durable.errors import DefinitionError, DurableError, NotAllowedInWorkflow, RunFailed
+from durable_testing.faults import (
+    COMMIT_THEN_ERROR,
+    ERROR_BEFORE,
+    Delay,
+    FaultyStorage,
+    Gate,
+    Hold,
+)
 from tests.worker.world import World, world_with
 
 
@@ -169,3 +177,193 @@ async def test_opening_is_patient_and_leaves_nothing_when_it_fails() -> None:
         await client.open()
     assert not client.is_open
     assert not [t for t in threading.enumerate() if t.name.startswith("durable-sqlite")]
+
+
+def test_those_who_open_it_at_once_open_it_once(tmp_path: Any) -> None:
+    """Two desks would each wait for what the other one was told; and a client outlives its loop."""
+    client = Client(f"sqlite:///{tmp_path}/x.db")
+
+    async def use() -> None:
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(client.open() for _ in range(3)))
+            handle = await client.start(echo, 1)
+            assert (await client.get(handle.id)).status == "pending"
+            await asyncio.gather(*(client.close() for _ in range(3)))
+
+    for _ in range(2):
+        asyncio.run(use())
+        assert not client.is_open
+        assert not [t for t in threading.enumerate() if t.name.startswith("durable-sqlite")]
+
+
+async def test_closing_during_an_opening_closes_it() -> None:
+    """It is not left open behind the back of whoever has closed it."""
+    gate = Gate()
+    client = Client("sqlite://")
+    client.storage = FaultyStorage(client.storage, [("now", 1, Hold(gate))])
+    opening = asyncio.create_task(client.open())
+    async with asyncio.timeout(5):
+        await gate.reached.wait()
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        gate.release()
+        await asyncio.gather(opening, closing)
+    assert not client.is_open
+    assert not [t for t in threading.enumerate() if t.name.startswith("durable-sqlite")]
+
+
+async def test_closing_ends_whatever_is_tried_again() -> None:
+    """A store that is closed for good is not waited for: no start, no send, no read outlasts it."""
+    async with World() as world:
+        outside = await world.process()
+        client = outside.client
+        outside.storage._fault_of = lambda operation: ERROR_BEFORE
+        calls = (
+            client.start(echo, 1),
+            client.start(echo, 2, on_conflict="restart"),
+            client.start_many(echo, [1, 2]),
+            client.send_event("a", "n", 1),
+            client.publish("n", 1, key="k"),
+            client.get("a"),
+            client.cancel("a"),
+            client.count(),
+        )
+        under_way = [asyncio.ensure_future(call) for call in calls]
+        await world.pass_time(3)
+        before = world.clock.monotonic()
+        await client.close()
+        await world.settle()
+        assert world.clock.monotonic() == before
+        for one in under_way:
+            with pytest.raises(DurableError, match="client was closed"):
+                one.result()
+
+
+async def test_the_patience_of_each_caller_begins_when_he_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many stand before him, and whoever comes after them."""
+    monkeypatch.setattr(room, "MAX_BATCH", 10)
+    async with World() as world:
+        process = await world.process(plan=lambda op: ERROR_BEFORE if op.verb == "start" else None)
+        before = world.clock.monotonic()
+        first = [asyncio.ensure_future(process.client.start(echo, n)) for n in range(25)]
+        await world.pass_time(20)
+        late = asyncio.ensure_future(process.client.start(echo, 99))
+        await world.until(lambda: all(start.done() for start in first))
+        assert 28 <= world.clock.monotonic() - before <= PATIENCE_SECONDS
+        assert not late.done()
+        await world.until(late.done)
+        assert 48 <= world.clock.monotonic() - before <= 20 + PATIENCE_SECONDS
+        errors = [start.exception() for start in (*first, late)]
+        assert all(isinstance(error, StoreUnavailable) for error in errors)
+        assert len({id(error) for error in errors}) == 26  # each may add to his own
+
+
+async def test_a_start_that_outlives_its_neighbours_is_still_ours() -> None:
+    """Its answer was lost together with theirs: tried again without them, it finds its own run."""
+    async with World() as world:
+        lost = True
+        process = await world.process(
+            plan=lambda op: COMMIT_THEN_ERROR if op.verb == "start" and lost else None
+        )
+        first = asyncio.ensure_future(process.client.start(echo, 1, id="a"))
+        await world.pass_time(20)
+        late = asyncio.ensure_future(process.client.start(echo, 1, id="b"))
+        await world.until(first.done)
+        lost = False
+        assert (await world.run(late)).created
+        assert isinstance(first.exception(), StoreUnavailable)
+
+
+async def test_whoever_gives_up_before_his_start_was_sent_has_started_nothing(client: Any) -> None:
+    gate = Gate()
+    client.storage._fault_of = lambda op: Hold(gate) if (op.verb, op.nth) == ("start", 1) else None
+    first = asyncio.create_task(client.start(echo, 1, id="first"))
+    async with asyncio.timeout(5):
+        await gate.reached.wait()
+        second, third = (asyncio.create_task(client.start(echo, n, id=f"r{n}")) for n in (2, 3))
+        while len(client._starter.batches._waiting) < 2:
+            await asyncio.sleep(0)
+        second.cancel()
+        gate.release()
+        await asyncio.gather(first, third)
+    assert [run.id for run in await client.list()] == ["r3", "first"]
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_a_sender_that_is_cancelled_from_outside_leaves_nobody_waiting(
+    client: Any, has_begun: bool
+) -> None:
+    """Whether it was sent is not known; whoever asks then is answered by a new one."""
+    gate = Gate()
+    client.storage._fault_of = lambda op: Hold(gate) if (op.verb, op.nth) == ("start", 1) else None
+    async with asyncio.timeout(5):
+        first = asyncio.create_task(client.start(echo, 1, id="a"))
+        if has_begun:
+            await gate.reached.wait()
+        second = asyncio.create_task(client.start(echo, 1, id="b"))
+        while not client._starter.batches._waiting:
+            await asyncio.sleep(0)
+        client._starter.batches.pump.cancel()
+        gate.release()
+        for start in (first, second):
+            with pytest.raises(StoreUnavailable, match="cancelled"):
+                await start
+        assert (await client.start(echo, 1, id="c")).created
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_run_whose_caller_has_gone_is_driven_at_once(others: int) -> None:
+    """The answer to its start hands it over, whoever still waits for that."""
+    async with world_with(echo, plan=[("start", 1, Delay(1.0))]) as (world, process):
+        starts = [
+            asyncio.ensure_future(process.client.start(echo, 1, id="a")) for _ in range(1 + others)
+        ]
+        await world.pass_time(0.5)
+        starts[-1].cancel()
+        await world.pass_time(1)
+        assert await world.status("a") == "completed"
+
+
+async def test_a_worker_that_fails_to_take_a_run_spoils_no_other_start(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was started is started."""
+
+    def refuses(run: Any, answer: Any) -> None:
+        if run.id == "a":
+            raise ValueError("a bug")
+
+    monkeypatch.setattr(client, "hand_over", refuses)
+    handles = await asyncio.gather(*(client.start(echo, 1, id=id) for id in "ab"))
+    assert all(handle.created for handle in handles)
+
+
+async def test_what_cannot_be_started_is_refused_at_the_door(client: Any) -> None:
+    """Not after a trip to the database, and not only by one of them."""
+    client.storage._fault_of = _must_not_be_asked
+    start: Any = client.start
+    with pytest.raises(ValueError, match="on_conflict must be one of"):
+        await start(echo, 1, id="a", on_conflict="fail")
+    for tags in ({"n": 5}, {5: "n"}, ["n"]):
+        with pytest.raises(TypeError, match="tags must map strings to strings"):
+            await start(echo, 1, tags=tags)
+    with pytest.raises(TypeError, match="queue must be a string"):
+        await start(echo, 1, queue=5)
+    with pytest.raises(TypeError, match="a run id must be a string, not int"):
+        await start(echo, 1, id=5)
+    with pytest.raises(DefinitionError, match=r"refused_at_the_door.* is not a workflow"):
+        await start(test_what_cannot_be_started_is_refused_at_the_door, 1)
+
+
+def _must_not_be_asked(operation: Any) -> None:
+    raise AssertionError("the database was asked")
+
+
+async def test_a_start_beyond_the_calendar_of_utc_is_at_its_end(client: Any) -> None:
+    """West of UTC the last hours of the year 9999 are in the year 10000."""
+    at = datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))
+    handle = await client.start(echo, 1, at=at)
+    (started,) = await client.history(handle.id)
+    assert started.at.year == 9999

@@ -7,7 +7,7 @@ from typing import Any
 from durable import Context, step, workflow
 from durable.model.history import CODES
 from durable_testing.faults import CRASH_AFTER, Delay, Operation
-from tests.worker.world import World
+from tests.worker.world import World, world_with
 
 RAN: list[str] = []
 
@@ -201,3 +201,32 @@ async def test_resume_reaches_a_run_whose_worker_died_with_the_pause_in_its_hist
 def _carries_a_pause(operation: Operation) -> bool:
     (_, batch, *_) = operation.arguments
     return any(row.type == CODES["Paused"] for item in batch for row in item.events)  # type: ignore[attr-defined]
+
+
+async def test_a_start_that_is_given_up_leaves_another_of_its_id_expected():
+    """Two have asked for the same run; the answer to the one that is left hands it over."""
+    async with world_with(one_step) as (world, process):
+        run = process.client._new_run(one_step, None, "a", None, 0, None, None)
+        process.worker.expect("a")
+        process.worker.expect("a")
+        process.worker.expect_no_more("a")
+        (answer,) = await world.run(world.database.start([run]))
+        process.worker.started(answer.key, run)
+        process.worker.expect_no_more("a")
+        await world.pass_time(1)
+        assert await world.status("a") == "completed"
+        assert not process.worker._roster._starts
+
+
+async def test_a_run_that_was_found_is_not_expected_anew_by_another_start_of_its_id():
+    """It is driven already when the answer to its own start comes: nothing of it begins again."""
+    async with world_with(lingers) as (world, process):
+        RAN.clear()
+        run = process.client._new_run(lingers, None, "a", None, 0, None, None)
+        process.worker.expect("a")
+        (answer,) = await world.run(world.database.start([run]))
+        await world.until(lambda: RAN)
+        process.worker.expect("a")
+        process.worker.started(answer.key, run)
+        await world.pass_time(20)
+        assert RAN == ["before", "after"]
