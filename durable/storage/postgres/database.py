@@ -33,12 +33,15 @@ class Database:
         self._committing = Link(self._settings, "commit")
         self._working = Link(self._settings, "work", **WORK)
         self._second = Link(self._settings, "second try")
+        self._links = (self._committing, self._working, self._second)
         self._beating = ThreadLink(self._settings, "heartbeat")
         self._lanes: dict[Lane, int] = {}
         self._open = False
 
     async def open(self) -> None:
         """Connect. Migrates an empty schema; `MigrationNeeded` for an older or newer one."""
+        for link in self._links:
+            link.admit()
         try:
             version = await self._check()
             if version == 0:
@@ -55,7 +58,7 @@ class Database:
     async def close(self) -> None:
         """Release everything; idempotent."""
         self._open = False
-        for link in (self._committing, self._working, self._second):
+        for link in self._links:
             await link.close()
         await asyncio.to_thread(self._beating.close)
 

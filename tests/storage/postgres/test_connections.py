@@ -10,6 +10,7 @@ import time
 import psycopg
 import pytest
 
+from durable import Client
 from durable.errors import PayloadError, StoreUnavailable
 from durable.model.rows import Code, WorkerInfo
 from durable.storage.postgres import PostgresStorage
@@ -226,6 +227,47 @@ async def test_closing_is_idempotent_and_ends_hints(durable_postgres):
     await store.close()
     with pytest.raises(StoreUnavailable):
         await store.now()
+
+
+async def test_a_closed_store_can_be_opened_again(durable_postgres):
+    store = PostgresStorage(durable_postgres)
+    await store.open()
+    store.hint()  # It is planned, and never sent.
+    await store.close()
+    await store.open()
+    worker = (await store.register(WorkerInfo("w", "h", 1), 60)).worker
+    [run] = await store.start([new_run("again", eager_owner=worker)])
+    assert [a.code for a in await store.commit(worker, [step(run.key)])] == [Code.APPLIED]
+    late = step(run.key, 2)
+    assert [a.code for a in await store.commit(worker, [late], wait=True)] == [Code.APPLIED]
+    other = PostgresStorage(durable_postgres)
+    await other.open()
+    hints = other.hints()
+    await anext(hints)
+    waiting = asyncio.ensure_future(anext(hints))
+    async with asyncio.timeout(5):
+        while not waiting.done():
+            store.hint()
+            await asyncio.sleep(0.01)
+    await hints.aclose()
+    await other.close()
+    await store.close()
+
+
+async def test_a_client_whose_first_opening_failed_at_the_clock_opens_the_next_time(
+    durable_postgres, monkeypatch
+):
+    client = Client(durable_postgres)
+
+    async def no_clock():
+        raise PayloadError("no clock")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.storage, "now", no_clock)
+        with pytest.raises(PayloadError):
+            await client.open()
+    async with client:
+        assert await client.list() is not None
 
 
 # -- through a pooler
