@@ -12,7 +12,7 @@ from durable.client.base import ClientBase, not_found
 from durable.client.batches import Batches
 from durable.client.later import refuse_options
 from durable.client.paging import checked_cursor, checked_limit
-from durable.client.patience import patiently
+from durable.client.patience import PATIENCE_SECONDS, patiently
 from durable.clock import SECOND, to_datetime, to_micros
 from durable.errors import DurableError, IllegalTransition
 from durable.model import history
@@ -31,6 +31,7 @@ from durable.model.rows import (
     WaitRow,
 )
 from durable.model.wire import decode_event
+from durable.storage.held_back import HeldBack, Later
 
 if TYPE_CHECKING:
     from durable.clock import Clock
@@ -48,13 +49,27 @@ class Post:
     def __init__(self, store: Storage, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._held = HeldBack(self._pass_on, clock, PATIENCE_SECONDS)
         self.deliveries = Batches(self._deliver, lambda one: len(one.data), "durable-deliveries")
         self.publications = Batches(
             self._publish, lambda one: len(one.data), "durable-publications"
         )
 
-    async def _deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
-        return await patiently(self._clock, lambda: self._store.deliver(deliveries))
+    async def deliver(self, delivery: Delivery) -> Delivered:
+        """Deliver one message, after those that were given for its run before."""
+        answer = await self.deliveries.ask(delivery)
+        return answer if isinstance(answer, Delivered) else await answer
+
+    async def deliver_all(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
+        """Deliver many messages."""
+        answers = await self.deliveries.ask_all(deliveries)
+        return [one if isinstance(one, Delivered) else await one for one in answers]
+
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered | Later]:
+        return await patiently(self._clock, lambda: self._held.deliver(deliveries))
+
+    async def _pass_on(self, deliveries: Sequence[Delivery], wait: bool) -> list[Delivered]:
+        return await self._store.deliver(deliveries, wait=wait)
 
     async def _publish(self, publications: Sequence[Publication]) -> list[int]:
         return await patiently(self._clock, lambda: self._store.publish(publications))
@@ -136,7 +151,7 @@ class Messaging(ClientBase):
             Delivery(run_id, *sent(event, *(payload or [NO_PAYLOAD])), f"{key}:{number}")
             for number, (run_id, event, *payload) in enumerate(events)
         ]
-        answers = await self._post.deliveries.ask_all(deliveries)
+        answers = await self._post.deliver_all(deliveries)
         self.stirred()
         for delivery, answer in zip(deliveries, answers, strict=True):
             _check_delivered(delivery.run_id, answer)
@@ -144,7 +159,7 @@ class Messaging(ClientBase):
     async def _tell(self, delivery: Delivery) -> int:
         """Deliver a message; its number in the run's inbox."""
         self._check_open()
-        answer = await self._post.deliveries.ask(delivery)
+        answer = await self._post.deliver(delivery)
         number = _check_delivered(delivery.run_id, answer)
         self.stirred(delivery.run_id)
         return number

@@ -176,8 +176,15 @@ class Storage(Protocol):
 
     # -- messages
 
-    async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
-        """Put messages into inboxes and make the runs ready. The same idempotency key gets the same number."""
+    async def deliver(
+        self, deliveries: Sequence[Delivery], *, wait: bool = False
+    ) -> list[Delivered]:
+        """Put messages into inboxes and make the runs ready. The same idempotency key gets the same number.
+
+        Those to a run whose row another transaction has locked answer `busy`, and nothing happens to them,
+        unless `wait` is set: then it is waited for, for a moment, on a second connection; if one of the runs
+        stays locked, all answer `busy`. So messages that wait are best sent to one run at a time.
+        """
         ...
 
     async def answer(self, answer: Answer) -> Answered:

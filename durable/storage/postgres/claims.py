@@ -63,7 +63,7 @@ class Claims(Database):
         lanes = await self._number([run.lane])
         event = [*order_scalars(ended), cancel]
         parameters = [self._now(), *start_arrays([run], lanes), *event]
-        [(key, owned)] = await self._working.ask(self._sql.restart, parameters)
+        [(key, owned)] = await self._second.ask(self._sql.restart, parameters)
         return _fresh(key, run, owned)
 
     async def claim(self, worker: int, lanes: Sequence[int], limit: int) -> list[Claim]:

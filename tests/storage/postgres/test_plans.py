@@ -156,9 +156,10 @@ def test_a_claim_passes_by_what_cannot_be_claimed(planner, worker, keys):
     assert indexed == due
 
 
-def test_messages(planner, keys):
+@pytest.mark.parametrize("patience", [0, 2000])
+def test_messages(planner, keys, patience):
     letters = [Delivery(f"run-{i % 4}", "m", b"", f"key-{i}") for i in range(20)]
-    planner(planner.texts.deliver, [None, *batches.delivery_arrays(letters)])
+    planner(planner.texts.deliver, [None, *batches.delivery_arrays(letters), patience])
     used = {(table, index) for table, _, index in planner.scans()}
     assert used <= {
         ("runs", "runs_pkey"),
