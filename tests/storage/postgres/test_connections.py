@@ -92,6 +92,22 @@ async def test_any_other_failure_is_told_at_once(store, fails_at_first, code):
         await store._working.ask(fails_at_first, [code])
 
 
+async def test_what_is_missing_may_come_back(store, player):
+    """Who waits for the database goes on waiting, and is told why."""
+    sql = player()
+    sql("alter table {s}.history rename to away")
+    with pytest.raises(StoreUnavailable, match="have its tables been dropped"):
+        await store.run("run-0")
+    sql("alter table {s}.away rename to history")
+    assert await store.run("run-0") is None
+
+
+@pytest.mark.parametrize("code", ["42501", "42P01", "42883", "3F000"])
+async def test_what_this_user_may_not_use_or_find_is_said(store, fails_at_first, code):
+    with pytest.raises(StoreUnavailable, match="may this user not use them"):
+        await store._working.ask(fails_at_first, [code])
+
+
 async def test_a_session_that_has_become_read_only_is_given_up(store, worker, keys):
     """As those of a server that is not the primary any more."""
     await store._committing.ask("set default_transaction_read_only = on")
