@@ -119,7 +119,8 @@ class Storage(Protocol):
         """Start `run` in the place of an older one of that id.
 
         The older run is terminated (`ended`, numbered by the store, is its last event; `cancel` as for
-        `terminate`), and it is renamed `<id>~<n>`, which the new run names as `retried_from`.
+        `terminate`), and it is renamed `<id>~<n>`, which the new run names as `retried_from`. One of another
+        workflow stays as it is, and is answered as by `start`.
         The event, the rename and the start are one transaction. Repeating it after a lost answer (the run
         of that id has exactly this `started` event) restarts nothing and answers `created`.
         """
