@@ -198,6 +198,7 @@ class Client(Controlling, Requesting):
         """
         self._check_open()
         refuse_options("start", queue_key=queue_key, conn=conn)
+        await self._refresh_clock()
         run_id = self._new_id() if id is None else checked_id(id)
         put_off = self._not_before(at, delay)
         limit = None if timeout is None else seconds_of(timeout, "start(timeout=)")
@@ -230,6 +231,7 @@ class Client(Controlling, Requesting):
         """Start a run for each input; a mapping gives their ids too. As `start`, but in few statements."""
         self._check_open()
         refuse_options("start_many", conn=conn)
+        await self._refresh_clock()
         runs = [
             self._new_run(workflow, value, run_id, queue, priority, tags, None, eager=False)
             for run_id, value in self._with_ids(inputs)

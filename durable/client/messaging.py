@@ -217,6 +217,7 @@ class Messaging(ClientBase):
         until = self._now() + KEPT
         publication = Publication(name, key, data, until, _key(idempotency_key))
         await self._post.publications.ask(publication)
+        await self._refresh_clock()
         self.stirred()
 
     async def cancel_wait(self, id: str, name: str, /) -> None:
