@@ -124,14 +124,14 @@ class Messaging(ClientBase):
     ) -> None:
         """Send an event to a run: by name and payload, or as an object, whose class names it.
 
-        It is durable when this returns, and lies in the run's inbox until a wait takes it. The same
-        `idempotency_key` sends once. Raises `RunNotFound`, `IllegalTransition` when the run has ended,
+        It is durable when this returns, and lies in the run's inbox until a wait takes it. Of one name a run
+        takes one event with the same `idempotency_key`. Raises `RunNotFound`, `IllegalTransition` when the run has ended,
         `PayloadError` when the payload does not fit the event, `DurableError` when it has 10,000 unread
         ones, `StoreUnavailable` after 30 s.
         """
         refuse_options("send_event", conn=conn)
         name, data = sent(event, payload)
-        await self._tell(Delivery(id, name, data, _key(idempotency_key)))
+        await self._tell(Delivery(id, name, data, _key_of(name, idempotency_key)))
 
     async def send_events(
         self,
@@ -147,9 +147,12 @@ class Messaging(ClientBase):
         """
         self._check_open()
         key = _key(idempotency_key)
+        messages = [
+            (run_id, *sent(event, *(payload or [NO_PAYLOAD]))) for run_id, event, *payload in events
+        ]
         deliveries = [
-            Delivery(run_id, *sent(event, *(payload or [NO_PAYLOAD])), f"{key}:{number}")
-            for number, (run_id, event, *payload) in enumerate(events)
+            Delivery(run_id, name, data, _key_of(name, f"{key}:{number}"))
+            for number, (run_id, name, data) in enumerate(messages)
         ]
         answers = await self._post.deliver_all(deliveries)
         self.stirred()
@@ -214,10 +217,10 @@ class Messaging(ClientBase):
         refuse_options("publish", conn=conn)
         name, data = sent(event, payload)
         checked_text(key, "publish(key=)")
+        await self._refresh_clock()
         until = self._now() + KEPT
         publication = Publication(name, key, data, until, _key(idempotency_key))
         await self._post.publications.ask(publication)
-        await self._refresh_clock()
         self.stirred()
 
     async def cancel_wait(self, id: str, name: str, /) -> None:
@@ -270,9 +273,15 @@ def _key(given: str | None) -> str:
     return checked_text(given, "an idempotency key")
 
 
+def _key_of(message: str, given: str | None) -> str:
+    """A key that a user has given holds for one name of events or requests, as that of a publication does."""
+    return _key(None) if given is None else f"{len(message)}:{message}{_key(given)}"
+
+
 def request_delivery(run_id: str, name: str, data: bytes, idempotency_key: str | None) -> Delivery:
     """The message that asks a run."""
-    return Delivery(run_id, request_message(name), data, _key(idempotency_key))
+    message = request_message(name)
+    return Delivery(run_id, message, data, _key_of(message, idempotency_key))
 
 
 def _check_delivered(run_id: str, answer: Delivered) -> int:
