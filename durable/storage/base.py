@@ -182,9 +182,9 @@ class Storage(Protocol):
     ) -> list[Delivered]:
         """Put messages into inboxes and make the runs ready. The same idempotency key gets the same number.
 
-        Those to a run whose row another transaction has locked answer `busy`, and nothing happens to them,
-        unless `wait` is set: then it is waited for, for a moment, on a second connection; if one of the runs
-        stays locked, all answer `busy`. So messages that wait are best sent to one run at a time.
+        Those to a run whose row another transaction has locked for longer than a commit takes answer `busy`,
+        and nothing happens to them, unless `wait` is set: then it is waited for longer, on a second connection;
+        if one of the runs stays locked, all answer `busy`. So messages that wait are best sent to one run at a time.
         """
         ...
 

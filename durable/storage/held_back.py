@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 Later: TypeAlias = "asyncio.Future[Delivered]"
 """The answer to a message that waits."""
 
-_PAUSES: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Seconds before each try; the last one from then on."""
-_PASSED_BY: Final = 2
-"""Tries that pass by a locked run. A commit under way is over by then; later ones wait for the lock."""
+_PAUSES: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Seconds before each try to get the lock; the last one from then on."""
 _TOGETHER: Final = 500
 """Messages in one try."""
 
@@ -95,18 +93,18 @@ class HeldBack:
         try:
             while lane.waiting:
                 await self._clock.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
-                came_through = await self._try(run_id, lane, wait=tries >= _PASSED_BY)
+                came_through = await self._try(run_id, lane)
                 tries = 0 if came_through else tries + 1
         finally:
             del self._lanes[run_id]
             for one in lane.waiting:
                 one.answer.cancel()
 
-    async def _try(self, run_id: str, lane: _Lane, *, wait: bool) -> bool:
+    async def _try(self, run_id: str, lane: _Lane) -> bool:
         """Deliver what waits; False when it has to wait for longer."""
         batch = lane.waiting[: lane.together]
         try:
-            answers = await self._deliver([one.delivery for one in batch], wait)
+            answers = await self._deliver([one.delivery for one in batch], True)
         except StoreUnavailable as error:
             self._give_up(lane, error)
             return False

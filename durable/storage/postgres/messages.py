@@ -21,8 +21,11 @@ from durable.storage.postgres.batches import (
 )
 from durable.storage.postgres.database import Database
 
+_COMMIT: Final = 20
+"""Milliseconds for which all messages of a batch wait for a lock: mostly it is that of a commit under way."""
+_PASS_BY: Final = 0
 _PATIENCE: Final = 250
-"""Milliseconds for which a message waits for a lock. Short: others want the second connection too."""
+"""Those for which one run's messages wait. Few enough: others want the second connection too."""
 
 
 class Messages(Database):
@@ -37,16 +40,16 @@ class Messages(Database):
         """Put messages into inboxes and make the runs ready; those to locked runs are `busy`."""
         if not deliveries:
             return []
-        parameters = [self._now(), *delivery_arrays(deliveries), _PATIENCE if wait else 0]
-        if not wait:
-            rows = await self._working.ask(self._sql.deliver, parameters)
-            return [Delivered(*row) for row in rows]
+        parameters = [self._now(), *delivery_arrays(deliveries)]
+        link, patience = (self._second, _PATIENCE) if wait else (self._working, _COMMIT)
         try:
-            rows = await self._second.try_once(self._sql.deliver, parameters)
+            rows = await link.try_once(self._sql.deliver, [*parameters, patience])
         except psycopg.Error as error:
-            if failures.may_retry(error):
+            if not failures.may_retry(error):
+                raise failures.translate(error, self._settings.where) from error
+            if wait:
                 return [Delivered(None, busy=True) for _ in deliveries]
-            raise failures.translate(error, self._settings.where) from error
+            rows = await link.ask(self._sql.deliver, [*parameters, _PASS_BY])
         return [Delivered(*row) for row in rows]
 
     async def answer(self, answer: Answer) -> Answered:
