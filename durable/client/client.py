@@ -108,6 +108,7 @@ class Client(Controlling, Requesting):
         """Release the connections; idempotent. Whoever still waits for a result is cancelled."""
         if self._open:
             self._open = False
+            self._post.close()
             self._results.close()
             self._replies.close()
             await self.storage.close()

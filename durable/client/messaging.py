@@ -55,6 +55,12 @@ class Post:
             self._publish, lambda one: len(one.data), "durable-publications"
         )
 
+    def close(self) -> None:
+        """What waits for the lock on a run goes no further: whoever sent it is told."""
+        self._held.close(
+            DurableError("the client was closed before the message could be delivered")
+        )
+
     async def deliver(self, delivery: Delivery) -> Delivered:
         """Deliver one message, after those that were given for its run before."""
         answer = await self.deliveries.ask(delivery)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from durable.errors import StoreUnavailable
+from durable.errors import DurableError, StoreUnavailable
 from durable.model.rows import Delivered, Delivery
 
 if TYPE_CHECKING:
@@ -75,6 +75,18 @@ class HeldBack:
             answers.append(self._hold(delivery) if answer is None or answer.busy else answer)
         return answers
 
+    def close(self, error: DurableError | None = None) -> None:
+        """Stop trying. Whoever waits gets the error, or is cancelled."""
+        for task in self._tasks:
+            task.cancel()
+        for lane in self._lanes.values():
+            for one in lane.waiting:
+                if error is None:
+                    one.answer.cancel()
+                else:
+                    _fail(one, error)
+        self._lanes.clear()
+
     def _hold(self, delivery: Delivery) -> Later:
         lane = self._lanes.get(delivery.run_id)
         if lane is None:
@@ -96,7 +108,8 @@ class HeldBack:
                 came_through = await self._try(run_id, lane)
                 tries = 0 if came_through else tries + 1
         finally:
-            del self._lanes[run_id]
+            if self._lanes.get(run_id) is lane:
+                del self._lanes[run_id]
             for one in lane.waiting:
                 one.answer.cancel()
 

@@ -80,8 +80,7 @@ class Messenger:
                     if orders:
                         await self._through(carry_out, orders)
         finally:
-            for task in self._held.tasks:
-                task.cancel()
+            self._held.close()
 
     async def _through(
         self, carry_out: Callable[[Messenger, Sequence[Order]], Any], orders: Sequence[Order]

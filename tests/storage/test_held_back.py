@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from durable.clock import VirtualClock
-from durable.errors import PayloadError, StoreUnavailable
+from durable.errors import DurableError, PayloadError, StoreUnavailable
 from durable.model.rows import Delivered, Delivery
 from durable.storage.held_back import HeldBack
 
@@ -138,3 +138,24 @@ async def test_who_gave_up_waiting_does_not_stop_the_others() -> None:
     store.locked = set()
     await store.passes(1)
     assert await answered(second) == Delivered(2)
+
+
+@pytest.mark.parametrize("error", [DurableError("closed"), None])
+async def test_closing_ends_the_waits(error: DurableError | None) -> None:
+    """Also of what has just begun to wait."""
+    store = Store()
+    held = HeldBack(store.deliver, store.clock)
+    [first] = await held.deliver([letter("locked", "one")])
+    await store.passes(1)
+    [second] = await held.deliver([letter("other", "two")])
+    assert isinstance(second, Delivered)
+    store.locked.add("other")
+    [third] = await held.deliver([letter("other", "three")])
+    held.close(error)
+    for later in (first, third):
+        with pytest.raises(DurableError if error else asyncio.CancelledError):
+            await answered(later)
+    await asyncio.gather(*held.tasks, return_exceptions=True)
+    store.locked = set()
+    [fourth] = await held.deliver([letter("other", "four")])
+    assert isinstance(fourth, Delivered)

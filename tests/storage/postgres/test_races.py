@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from durable import Client
+from durable.errors import DurableError
 from durable.model.rows import Answer, Code, Delivered, Delivery, WorkerInfo
 from durable.storage.postgres import PostgresStorage
 from tests.storage.postgres.players import event, finish, new_run, park, report, step
@@ -322,6 +323,20 @@ async def test_a_message_that_waits_leaves_the_working_connection_alone(store, p
         assert [busy, *await waiting] == [Delivered(None, busy=True)] * 2
     assert await store.deliver([letter], wait=True) == [Delivered(2)]
     assert await store.deliver([letter]) == [Delivered(2)]
+
+
+async def test_a_client_that_closes_tells_whose_message_was_waiting(durable_postgres, player, keys):
+    user, client = player(), Client(durable_postgres)
+    await client.open()
+    with user.transaction():
+        user("select 1 from {s}.runs where id = 'run-0' for update")
+        send = asyncio.ensure_future(client.send_event("run-0", "n"))
+        while not client._post._held.tasks:
+            await asyncio.sleep(0.01)
+        await client.close()
+        with pytest.raises(DurableError, match="closed before"):
+            await send
+    assert user.mail(keys[0]) == []
 
 
 @pytest.mark.parametrize("verb", ["terminate", "pause", "restart", "answer"])
