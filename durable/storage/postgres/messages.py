@@ -31,7 +31,7 @@ _PATIENCE: Final = 250
 class Messages(Database):
     """Verbs of clients that change runs.
 
-    What may wait for the row of one run goes over the second connection: nobody else waits for it there.
+    What may have to wait for the row of a run goes over the second connection: nobody else waits for it there.
     """
 
     async def deliver(
@@ -65,13 +65,13 @@ class Messages(Database):
         if not publications:
             return []
         parameters = [self._now(), *publication_arrays(publications)]
-        return [reached for (reached,) in await self._working.ask(self._sql.publish, parameters)]
+        return [reached for (reached,) in await self._second.ask(self._sql.publish, parameters)]
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         """Put what is kept for these waits, and what their runs have not had yet, into their inboxes."""
         if subscriptions:
             parameters = [self._now(), *subscription_arrays(subscriptions)]
-            await self._working.ask(self._sql.subscribe, parameters)
+            await self._second.ask(self._sql.subscribe, parameters)
 
     async def pause(self, run_id: str, event: EventRow) -> RunStatus | None:
         """Hold a run; the status that it has now."""
