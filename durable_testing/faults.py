@@ -402,9 +402,15 @@ class FaultyStorage:
 
     # -- messages
 
-    async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
+    async def deliver(
+        self, deliveries: Sequence[Delivery], *, wait: bool = False
+    ) -> list[Delivered]:
         """Pass on, with faults."""
-        return await self._pass("deliver", self.inner.deliver, deliveries)
+
+        async def deliver(deliveries: Sequence[Delivery]) -> list[Delivered]:
+            return await self.inner.deliver(deliveries, wait=wait)
+
+        return await self._pass("deliver", deliver, deliveries)
 
     async def answer(self, answer: Answer) -> Answered:
         """Pass on, with faults."""

@@ -62,8 +62,9 @@ class Process:
         if self.client.is_open:
             client = self.client
             batches = (client._starter.batches, client._post.deliveries, client._post.publications)
-            polls = (client._results.poll, client._replies.poll)
-            yield from filter(None, (*(each.pump for each in batches), *polls))
+            others = (client._results.poll, client._replies.poll, client._reading)
+            yield from filter(None, (*(each.pump for each in batches), *others))
+            yield from client._post.held
 
     def _attempts(self) -> list[asyncio.Task[Any]]:
         tasks = [attempt.task for attempt in self._running()]

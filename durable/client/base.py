@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -21,6 +23,10 @@ T = TypeVar("T")
 
 _SOON_SECONDS = 0.005
 """How long a worker of this process may take to take up a run that was told something."""
+_READING_SECONDS = 60.0
+"""How old a reading of the database's clock may be: that clock is set now and then."""
+_STEP = SECOND
+"""How far this machine's own clock may have been set, or may have slept, before it is read again at once."""
 
 
 class LocalWorker(Protocol):
@@ -67,6 +73,9 @@ class ClientBase:
         self.storage = storage
         self._open = False
         self._offset = 0
+        self._read_at = 0.0
+        self._machine_offset = 0
+        self._reading: asyncio.Task[None] | None = None
         self._workers: list[LocalWorker] = []
         self._told: set[str] = set()
         self._cut_off: set[str] = set()
@@ -92,13 +101,40 @@ class ClientBase:
 
     async def _read_clock(self) -> None:
         before = self.clock.monotonic()
+        self._read_at, self._machine_offset = before, self._offset_here(before)
         now = await self.storage.now()
         self._offset = now - round((before + self.clock.monotonic()) / 2 * SECOND)
 
+    def _offset_here(self, monotonic: float) -> int:
+        return self.clock.now() - round(monotonic * SECOND)
+
+    def _new_reading(self) -> asyncio.Task[None] | None:
+        """The reading of the database's clock that is under way; it begins when the last one is old."""
+        if self._reading is None and not self._workers:
+            monotonic = self.clock.monotonic()
+            step = self._offset_here(monotonic) - self._machine_offset
+            if monotonic - self._read_at > _READING_SECONDS or abs(step) > _STEP:
+                self._reading = asyncio.create_task(self._read_again(), name="durable-clock")
+        return self._reading
+
+    async def _read_again(self) -> None:
+        try:
+            with contextlib.suppress(DurableError):  # whoever asks next will be told
+                await self._read_clock()
+        finally:
+            self._reading = None
+
+    async def _refresh_clock(self) -> None:
+        """Before a time is reckoned that the database is to keep: no round trip but once a minute."""
+        reading = self._new_reading()
+        if reading is not None:
+            await asyncio.shield(reading)
+
     def _now(self) -> int:
-        """The database's time, as a worker of this process knows it, or as it was told at the opening."""
+        """The database's time, as a worker of this process knows it, or as it was read within the last minute."""
         for worker in self._workers:
             return worker.now()
+        self._new_reading()
         return round(self.clock.monotonic() * SECOND) + self._offset
 
     def stirred(self, run_id: str | None = None) -> None:

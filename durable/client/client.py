@@ -120,7 +120,7 @@ class Client(Controlling, Requesting):
             raise
         self._patience = patience
         self._starter = Starter(self.storage, patience, self)
-        self._post = Post(self.storage, patience)
+        self._post = Post(self.storage, patience, self.clock)
         self._results = Results(self.storage, self.clock, self._will_be_told)
         self._replies = Replies(self.storage, self.clock)
         self._open = True
@@ -234,6 +234,7 @@ class Client(Controlling, Requesting):
         if on_conflict not in _CONFLICTS:
             message = f"on_conflict must be one of {', '.join(_CONFLICTS)}, not {on_conflict!r}"
             raise ValueError(message)
+        await self._refresh_clock()
         run_id = self._new_id() if id is None else checked_id(id)
         put_off = self._not_before(at, delay)
         limit = None if timeout is None else seconds_of(timeout, "start(timeout=)")
@@ -266,6 +267,7 @@ class Client(Controlling, Requesting):
         """Start a run for each input; a mapping gives their ids too. As `start`, but in few statements."""
         self._check_open()
         refuse_options("start_many", conn=conn)
+        await self._refresh_clock()
         runs = [
             self._new_run(workflow, value, run_id, queue, priority, tags, None, eager=False)
             for run_id, value in self._with_ids(inputs)

@@ -6,6 +6,7 @@ import secrets
 
 from durable.client.base import ClientBase, not_found
 from durable.client.checked import asked_id, text_or_none
+from durable.client.messaging import Post
 from durable.errors import IllegalTransition
 from durable.model import history
 from durable.model.lifecycle import FINAL, RunStatus, check_transition
@@ -16,6 +17,8 @@ from durable.model.wire import encode_event
 
 class Controlling(ClientBase):
     """Verbs that change the course of one run."""
+
+    _post: Post
 
     async def cancel(self, id: str, /, *, reason: str | None = None) -> None:
         """Ask a run to stop: its code gets `asyncio.CancelledError` where it waits, once, and may clean up.
@@ -28,7 +31,8 @@ class Controlling(ClientBase):
         text_or_none(reason, "cancel(reason=)")
         key = f"~cancel:{secrets.token_hex(8)}"  # so that a lost answer does not cancel twice
         order = Delivery(id, CANCEL, pack_cancel(reason), key, control=True)
-        (answer,) = await self._try(lambda: self.storage.deliver([order]))
+        self._check_open()
+        answer = await self._post.deliver(order)
         if not answer.known:
             raise not_found(id)
         if answer.number is None:

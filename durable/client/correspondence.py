@@ -100,9 +100,10 @@ class Correspondence:
     ) -> A:
         """Ask the running workflow (`ctx.wait_for_request`) and wait for its answer.
 
-        With the same `idempotency_key` it is asked once. Raises `InvalidInput` when the payload does not fit,
-        `RequestRejected` with the workflow's reason, `RequestNotAnswered` when the run ends or has ended
-        without an answer, `RunNotFound`, and `TimeoutError` after `timeout` (seconds or a timedelta; None: never).
+        With the same `idempotency_key` a request of that name is asked once. Raises `InvalidInput` when the
+        payload does not fit, `RequestRejected` with the workflow's reason, `RequestNotAnswered` when the run
+        ends or has ended without an answer, `RunNotFound`, and `TimeoutError` after `timeout` (seconds or a
+        timedelta; None: never).
         """
         return await self._client.request(
             self.id, request, payload, timeout=timeout, idempotency_key=idempotency_key

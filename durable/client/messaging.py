@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import secrets
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from durable.client.batches import Batches
 from durable.client.checked import asked_id, can_exist, id_text, text_or_none
 from durable.client.later import refuse_options
 from durable.client.paging import checked_cursor, checked_limit
+from durable.client.patience import PATIENCE_SECONDS, closed
 from durable.clock import SECOND, to_datetime, to_micros
 from durable.errors import DurableError, IllegalTransition
 from durable.model import history
@@ -31,9 +33,11 @@ from durable.model.rows import (
     WaitRow,
 )
 from durable.model.wire import decode_event
+from durable.storage.held_back import HeldBack, Later
 
 if TYPE_CHECKING:
     from durable.client.patience import Patience
+    from durable.clock import Clock
     from durable.storage.base import Storage
 
 T = TypeVar("T")
@@ -45,8 +49,9 @@ KEPT = round(days(7).total_seconds() * SECOND)
 class Post:
     """The one place that sends messages and publications to the store."""
 
-    def __init__(self, store: Storage, patience: Patience) -> None:
+    def __init__(self, store: Storage, patience: Patience, clock: Clock) -> None:
         self._store = store
+        self._held = HeldBack(self._pass_on, clock, PATIENCE_SECONDS)
         self.deliveries = Batches(
             self._deliver, lambda one: len(one.data), "durable-deliveries", patience
         )
@@ -55,12 +60,31 @@ class Post:
         )
 
     def close(self) -> None:
-        """What has not been sent yet never will be."""
+        """What has not been sent yet, or waits for the lock on a run, goes no further: whoever sent it is told."""
         self.deliveries.close()
         self.publications.close()
+        self._held.close(closed())
 
-    async def _deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
-        return await self._store.deliver(deliveries)
+    @property
+    def held(self) -> Sequence[asyncio.Task[None]]:
+        """The tasks that wait for locked runs."""
+        return self._held.tasks
+
+    async def deliver(self, delivery: Delivery) -> Delivered:
+        """Deliver one message, after those that were given for its run before."""
+        answer = await self.deliveries.ask(delivery)
+        return answer if isinstance(answer, Delivered) else await answer
+
+    async def deliver_all(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
+        """Deliver many messages."""
+        answers = await self.deliveries.ask_all(deliveries)
+        return [one if isinstance(one, Delivered) else await one for one in answers]
+
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered | Later]:
+        return await self._held.deliver(deliveries)
+
+    async def _pass_on(self, deliveries: Sequence[Delivery], wait: bool) -> list[Delivered]:
+        return await self._store.deliver(deliveries, wait=wait)
 
     async def _publish(self, publications: Sequence[Publication]) -> list[int]:
         return await self._store.publish(publications)
@@ -115,15 +139,15 @@ class Messaging(ClientBase):
     ) -> None:
         """Send an event to a run: by name and payload, or as an object, whose class names it.
 
-        It is durable when this returns, and lies in the run's inbox until a wait takes it. The same
-        `idempotency_key` sends once. Raises `RunNotFound`, `IllegalTransition` when the run has ended,
+        It is durable when this returns, and lies in the run's inbox until a wait takes it. Of one name a run
+        takes one event with the same `idempotency_key`. Raises `RunNotFound`, `IllegalTransition` when the run has ended,
         `PayloadError` when the payload does not fit the event, `DurableError` when it has 10,000 unread
         ones, `StoreUnavailable` after 30 s.
         """
         refuse_options("send_event", conn=conn)
         asked_id(id)
         name, data = sent(event, payload)
-        await self._tell(Delivery(id, name, data, _key(idempotency_key)))
+        await self._tell(Delivery(id, name, data, _key_of(name, idempotency_key)))
 
     async def send_events(
         self,
@@ -139,13 +163,17 @@ class Messaging(ClientBase):
         """
         self._check_open()
         key = _key(idempotency_key)
+        messages = [
+            (id_text(run_id), *sent(event, *(payload or [NO_PAYLOAD])))
+            for run_id, event, *payload in events
+        ]
         deliveries = [
-            Delivery(id_text(run_id), *sent(event, *(payload or [NO_PAYLOAD])), f"{key}:{number}")
-            for number, (run_id, event, *payload) in enumerate(events)
+            Delivery(run_id, name, data, _key_of(name, f"{key}:{number}"))
+            for number, (run_id, name, data) in enumerate(messages)
         ]
         try:
             sendable = [one for one in deliveries if can_exist(one.run_id)]
-            answers = iter(await self._post.deliveries.ask_all(sendable))
+            answers = iter(await self._post.deliver_all(sendable))
         finally:
             self.stirred()  # some may have arrived also where others did not
         for delivery in deliveries:
@@ -156,7 +184,7 @@ class Messaging(ClientBase):
     async def _tell(self, delivery: Delivery) -> int:
         """Deliver a message; its number in the run's inbox."""
         self._check_open()
-        answer = await self._post.deliveries.ask(delivery)
+        answer = await self._post.deliver(delivery)
         number = _check_delivered(delivery.run_id, answer)
         self.stirred(delivery.run_id)
         return number
@@ -211,6 +239,7 @@ class Messaging(ClientBase):
         refuse_options("publish", conn=conn)
         name, data = sent(event, payload)
         checked_text(key, "publish(key=)")
+        await self._refresh_clock()
         until = self._now() + KEPT
         publication = Publication(name, key, data, until, _key(idempotency_key))
         await self._post.publications.ask(publication)
@@ -270,9 +299,15 @@ def _key(given: str | None) -> str:
     return checked_text(given, "an idempotency key")
 
 
+def _key_of(message: str, given: str | None) -> str:
+    """A key that a user has given holds for one name of events or requests, as that of a publication does."""
+    return _key(None) if given is None else f"{len(message)}:{message}{_key(given)}"
+
+
 def request_delivery(run_id: str, name: str, data: bytes, idempotency_key: str | None) -> Delivery:
     """The message that asks a run."""
-    return Delivery(run_id, request_message(name), data, _key(idempotency_key))
+    message = request_message(name)
+    return Delivery(run_id, message, data, _key_of(message, idempotency_key))
 
 
 def _check_delivered(run_id: str, answer: Delivered) -> int:

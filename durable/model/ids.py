@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_ID = 255
 """Characters in a run id."""
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 def checked_id(run_id: object) -> str:
@@ -18,6 +21,23 @@ def checked_id(run_id: object) -> str:
         message = f"run id {run_id!r} has a NUL or a lone surrogate, which no database keeps"
         raise ValueError(message)
     return run_id
+
+
+def replaced_id(run_id: str, number: int) -> str:
+    """What a run is called when it is the `number`-th that was replaced by a new one of its id: `<id>~<number>`.
+
+    An id that is too long for that loses its end.
+    """
+    mark = f"~{number}"
+    return run_id[: MAX_ID - len(mark)] + mark
+
+
+def times_replaced(run_id: str, predecessor: str | None) -> int:
+    """The number that its predecessor got, whose id this run has now; 0 when there is none."""
+    number = (predecessor or "").rpartition("~")[2]
+    if not _NUMBER.fullmatch(number) or replaced_id(run_id, int(number)) != predecessor:
+        return 0
+    return int(number)
 
 
 def _encodable(text: str) -> bool:

@@ -265,12 +265,14 @@ MAX_UNREAD = 10_000
 class Delivered:
     """Answer to a delivery: `number` in the inbox.
 
-    None: there is no such run (`known` False), it has ended (`is_open` False), or it has `MAX_UNREAD` others.
+    None: there is no such run (`known` False), it has ended (`is_open` False), it has `MAX_UNREAD` others,
+    or another transaction has locked its row (`busy`): then nothing has happened yet.
     """
 
     number: int | None
     known: bool = True
     is_open: bool = True
+    busy: bool = False
 
 
 @value

@@ -119,7 +119,8 @@ class Storage(Protocol):
         """Start `run` in the place of an older one of that id.
 
         The older run is terminated (`ended`, numbered by the store, is its last event; `cancel` as for
-        `terminate`), and it is renamed `<id>~<n>`, which the new run names as `retried_from`.
+        `terminate`), and it is renamed `<id>~<n>`, which the new run names as `retried_from`. One of another
+        workflow stays as it is, and is answered as by `start`.
         The event, the rename and the start are one transaction. Repeating it after a lost answer (the run
         of that id has exactly this `started` event) restarts nothing and answers `created`.
         """
@@ -176,8 +177,15 @@ class Storage(Protocol):
 
     # -- messages
 
-    async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
-        """Put messages into inboxes and make the runs ready. The same idempotency key gets the same number."""
+    async def deliver(
+        self, deliveries: Sequence[Delivery], *, wait: bool = False
+    ) -> list[Delivered]:
+        """Put messages into inboxes and make the runs ready. The same idempotency key gets the same number.
+
+        Those to a run whose row another transaction has locked for longer than a commit takes answer `busy`,
+        and nothing happens to them, unless `wait` is set: then it is waited for longer, on a second connection;
+        if one of the runs stays locked, all answer `busy`. So messages that wait are best sent to one run at a time.
+        """
         ...
 
     async def answer(self, answer: Answer) -> Answered:

@@ -17,6 +17,7 @@ from durable.model.commands import Send
 from durable.model.messages import CANCEL, child_message, follow_message, pack_cancel
 from durable.model.rows import Delivered, Delivery, Publication, Subscription
 from durable.model.wire import encode_event
+from durable.storage.held_back import HeldBack, Later
 from durable.worker.effects import (
     CancelLate,
     Effect,
@@ -56,6 +57,7 @@ class Messenger:
         self._store = store
         self._host = host
         self._clock = clock
+        self._held = HeldBack(self._pass_on, clock)
         self._queue: list[Order] = []
         self._wake = asyncio.Event()
         self.trouble: str | None = None
@@ -68,14 +70,17 @@ class Messenger:
 
     async def run(self) -> None:
         """Work for ever; survives every error."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            queue, self._queue = self._queue, []
-            for kind, carry_out in _WAYS.items():
-                orders = [order for order in queue if _kind(order[1]) is kind]
-                if orders:
-                    await self._through(carry_out, orders)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                queue, self._queue = self._queue, []
+                for kind, carry_out in _WAYS.items():
+                    orders = [order for order in queue if _kind(order[1]) is kind]
+                    if orders:
+                        await self._through(carry_out, orders)
+        finally:
+            self._held.close()
 
     async def _through(
         self, carry_out: Callable[[Messenger, Sequence[Order]], Any], orders: Sequence[Order]
@@ -107,11 +112,35 @@ class Messenger:
         else:
             execution.carried_out(effect)
 
+    async def _pass_on(self, deliveries: Sequence[Delivery], wait: bool) -> list[Delivered]:
+        return await self._store.deliver(deliveries, wait=wait)
+
+    def _then(
+        self, answer: Delivered | Later, order: Order, tell: Callable[[Order, Delivered], None]
+    ) -> None:
+        """Tell the execution what has become of its message, now or when the lock on the other run is gone."""
+
+        def told(later: Later) -> None:
+            if later.cancelled():
+                return
+            error = later.exception()
+            if error is not None:
+                _log.error("a message could not be sent", exc_info=error)
+                self._refused(*order)
+            else:
+                tell(order, later.result())
+            self._host.stirred()
+
+        if isinstance(answer, Delivered):
+            tell(order, answer)
+        else:
+            answer.add_done_callback(told)
+
     # -- each kind
 
     async def _send(self, orders: Sequence[Order]) -> None:
         sends = [(execution, effect) for execution, effect in orders if isinstance(effect, Send)]
-        answers = await self._store.deliver(
+        answers = await self._held.deliver(
             [
                 Delivery(
                     effect.target or "", effect.name, effect.payload, _sender(execution, effect)
@@ -119,11 +148,8 @@ class Messenger:
                 for execution, effect in sends
             ]
         )
-        for (execution, effect), answer in zip(sends, answers, strict=True):
-            refused = None
-            if answer.number is None:
-                refused = _reason(answer)
-            execution.carried_out(effect, _sent(execution, effect, refused))
+        for order, answer in zip(sends, answers, strict=True):
+            self._then(answer, order, _was_sent)
 
     async def _publish(self, orders: Sequence[Order]) -> None:
         sends = [(execution, effect) for execution, effect in orders if isinstance(effect, Send)]
@@ -177,20 +203,30 @@ class Messenger:
             assert isinstance(effect, Follow)
             name = follow_message(execution.key, effect.cmd)
             order = Delivery(effect.run_id, name, b"", name, control=True)
-            (answer,) = await self._store.deliver([order])
-            if answer.number is None:
+            (answer,) = await self._held.deliver([order])
+            if isinstance(answer, Delivered) and answer.number is None:
                 await self._report_end(execution, effect)
-            execution.carried_out(effect)
+            else:
+                self._then(answer, (execution, effect), self._was_followed)
+
+    def _was_followed(self, order: Order, answer: Delivered) -> None:
+        if answer.number is None:  # it has ended while it was waited for
+            self.submit(*order)
+        else:
+            _was_done(order, answer)
 
     async def _report_end(self, execution: Execution, effect: Follow) -> None:
         """It has ended already: its end comes as if it had been followed."""
         ended = await self._store.finished([effect.run_id])
         if effect.run_id not in ended:  # it was there a moment ago, and is not any more
             execution.children_missing([effect.cmd])
+            execution.carried_out(effect)
             return
         _, last = ended[effect.run_id]
         name = child_message(effect.cmd, last.type)
-        await self._store.deliver([Delivery(execution.id, name, last.data, f"~child:{effect.cmd}")])
+        report = Delivery(execution.id, name, last.data, f"~child:{effect.cmd}")
+        (answer,) = await self._held.deliver([report])
+        self._then(answer, (execution, effect), _was_done)
 
     async def _cancel(self, orders: Sequence[Order]) -> None:
         deliveries: list[Delivery] = []
@@ -198,17 +234,22 @@ class Messenger:
             assert isinstance(effect, CancelLate)
             key = f"~cancel:{execution.key}:{effect.cmd}"
             deliveries.append(Delivery(effect.run_id, CANCEL, effect.data, key, control=True))
-        await self._store.deliver(deliveries)
-        for execution, effect in orders:
-            execution.carried_out(effect)
+        answers = await self._held.deliver(deliveries)
+        for order, answer in zip(orders, answers, strict=True):
+            self._then(answer, order, _was_done)
 
     async def _restart(self, orders: Sequence[Order]) -> None:
         for execution, effect in orders:
             assert isinstance(effect, RestartChild)
             reason = f"restarted by run {execution.id}"
             ended = encode_event(0, history.RunTerminated(self._host.now(), reason))
-            await self._store.restart(effect.run, ended, pack_cancel(reason))
-            execution.carried_out(effect)
+            answer = await self._store.restart(effect.run, ended, pack_cancel(reason))
+            if answer.created:
+                execution.carried_out(effect)
+            else:  # the id belongs to a run of another workflow
+                child_id = effect.run.id
+                refused = history.ChildRefused(execution.at(), effect.cmd, child_id)
+                execution.carried_out(effect, refused)
 
 
 def _kind(effect: Effect) -> object:
@@ -231,6 +272,18 @@ def _reason(answer: Delivered) -> str:
     if not answer.known:
         return "unknown"
     return "full" if answer.is_open else "ended"
+
+
+def _was_sent(order: Order, answer: Delivered) -> None:
+    execution, effect = order
+    assert isinstance(effect, Send)
+    refused = _reason(answer) if answer.number is None else None
+    execution.carried_out(effect, _sent(execution, effect, refused))
+
+
+def _was_done(order: Order, _answer: Delivered) -> None:
+    execution, effect = order
+    execution.carried_out(effect)
 
 
 def _sender(execution: Execution, effect: Send) -> str:

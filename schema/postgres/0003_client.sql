@@ -54,11 +54,12 @@ end $fn$;
 
 -- Put messages into inboxes. One answer per message: its number, and whether the run is known; a run
 -- that has ended takes none. A repeated idempotency key gets the number that it got at first. A run cannot end
--- before one that is `p_control` (1) is in its history.
+-- before one that is `p_control` (1) is in its history. `p_patience` are the milliseconds for which a row
+-- that somebody else has locked is waited for. 0: it is passed by, and messages to its run are `busy`.
 create function {schema}.deliver(
     p_now timestamptz, p_run text[], p_name text[], p_data bytea[], p_idem text[],
-    p_control smallint[])
-    returns table (number bigint, known boolean, is_open boolean)
+    p_control smallint[] default '{}', p_patience integer default 2000)
+    returns table (number bigint, known boolean, is_open boolean, busy boolean)
     language plpgsql
     set jit = off set lock_timeout = '2s' set enable_nestloop = off set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
@@ -67,10 +68,22 @@ as $fn$
 declare
     v_now   timestamptz := coalesce(p_now, clock_timestamp());
     v_keys  bigint[];
+    v_busy  text[] := '{}';
 begin
-    select coalesce(array_agg(k.key), '{}') into v_keys from (
-        select r.key from {schema}.runs r where r.id = any(p_run) order by r.key for no key update) k;
-    if cardinality(v_keys) < cardinality(p_run) then
+    if p_patience = 0 then
+        select coalesce(array_agg(k.key), '{}') into v_keys from (
+            select r.key from {schema}.runs r
+             where r.id = any(p_run) order by r.key for no key update skip locked) k;
+        if cardinality(v_keys) < cardinality(p_run) then
+            -- Also a run that got its id after that statement began: the next try finds it.
+            v_busy := array(select r.id from {schema}.runs r where r.id = any(p_run) and r.key <> all(v_keys));
+        end if;
+    else
+        perform set_config('lock_timeout', p_patience || 'ms', true);
+        select coalesce(array_agg(k.key), '{}') into v_keys from (
+            select r.key from {schema}.runs r where r.id = any(p_run) order by r.key for no key update) k;
+    end if;
+    if p_patience > 0 and cardinality(v_keys) < cardinality(p_run) then
         -- A run that was restarted while we waited has another id now, and the new one of that id the
         -- highest key: the order of locks is kept.
         select v_keys || coalesce(array_agg(k.key), '{}') into v_keys from (
@@ -79,7 +92,8 @@ begin
     end if;
     return query
     with asked as materialized (
-        select a.*, r.key, r.finished_at is null as open, r.inbox_head - r.consumed as unread,
+        select a.*, a.run = any(v_busy) as busy, r.key, r.finished_at is null as open,
+               r.inbox_head - r.consumed as unread,
                (select k.n from {schema}.inbox_keys k where k.run_key = r.key and k.idem = a.idem) as old
           from unnest(p_run, p_name, p_data, p_idem, p_control) with ordinality
                as a(run, name, data, idem, control, ord)
@@ -114,7 +128,7 @@ begin
     remembered as (
         insert into {schema}.inbox_keys (run_key, idem, n)
         select key, idem, n from numbered where idem is not null)
-    select coalesce(a.old, s.n, t.n), a.key is not null, coalesce(a.open, false)
+    select coalesce(a.old, s.n, t.n), a.key is not null or a.busy, coalesce(a.open, a.busy), a.busy
       from asked a
       left join numbered s on s.ord = a.ord
       left join numbered t on t.key = a.key and t.idem = a.idem

@@ -156,9 +156,18 @@ begin
                 then {schema}.end_run(p_now, v_key, h_at, h_type, h_name, h_data, p_cancel) end;
 end $fn$;
 
+-- What a run is called that is the `p_number`-th to be replaced by a new one of its id. An id that is too
+-- long for that loses its end: 255 is MAX_ID.
+create function {schema}.replaced_id(p_id text, p_number bigint) returns text
+    language sql immutable
+as $fn$
+    select left(p_id, 254 - length(p_number::text)) || '~' || p_number
+$fn$;
+
 -- Start one run; an older run of that id is terminated, keeps its history under `<id>~<n>`, and is what
 -- the new one was retried from. All in one transaction. Repeated after a lost answer (the run of that
--- id began with exactly this event) it restarts nothing. The arrays hold one element each.
+-- id began with exactly this event) it restarts nothing. One of another workflow stays as it is: the
+-- answer is a null key. The arrays hold one element each.
 create function {schema}.restart(
     p_now timestamptz, p_id text[], p_lane integer[], p_priority smallint[], p_not_before timestamptz[],
     p_deadline timestamptz[], p_tags text[], p_abandoned smallint[], p_parent_key bigint[],
@@ -172,7 +181,8 @@ as $fn$
 declare
     v_id   text := p_id[1];
     v_old  bigint;
-    v_copy integer;
+    v_copy bigint;
+    v_step bigint := 1;
     v_from text;
 begin
     loop
@@ -186,12 +196,27 @@ begin
             if found then
                 return;
             end if;
+            perform 1 from {schema}.runs r
+               join {schema}.lanes o on o.id = r.lane join {schema}.lanes n on n.id = p_lane[1]
+              where r.key = v_old and o.workflow <> n.workflow;
+            if found then
+                return query select null::bigint, false;
+                return;
+            end if;
             perform {schema}.end_run(p_now, v_old, e_at, e_type, e_name, e_data, p_cancel);
-            v_copy := 1;
-            while exists (select 1 from {schema}.runs r where r.id = v_id || '~' || v_copy) loop
-                v_copy := v_copy + 1;
+            -- One more than the number that its own predecessor got.
+            select substring(r.retried_from from '~([0-9]{1,9})$')::bigint into v_copy
+              from {schema}.runs r
+             where r.key = v_old
+               and r.retried_from = {schema}.replaced_id(
+                       v_id, substring(r.retried_from from '~([0-9]{1,9})$')::bigint);
+            v_copy := coalesce(v_copy, 0) + 1;
+            -- Somebody may have chosen such an id himself.
+            while exists (select 1 from {schema}.runs r where r.id = {schema}.replaced_id(v_id, v_copy)) loop
+                v_copy := v_copy + v_step;
+                v_step := v_step * 2;
             end loop;
-            v_from := v_id || '~' || v_copy;
+            v_from := {schema}.replaced_id(v_id, v_copy);
             update {schema}.runs r set id = v_from where r.key = v_old;
         end if;
         return query

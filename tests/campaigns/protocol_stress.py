@@ -23,11 +23,12 @@ from typing import TypeVar
 
 import psycopg
 
-from durable.clock import to_datetime
+from durable.clock import SystemClock, to_datetime
 from durable.errors import StoreUnavailable
 from durable.model.history import CODES
-from durable.model.rows import Delivery, NewRun
+from durable.model.rows import Delivered, Delivery, NewRun
 from durable.model.wire import EventRow
+from durable.storage.held_back import HeldBack
 from durable.storage.postgres import PostgresStorage
 from durable_testing.postgres import PostgresServer
 from tests.campaigns.pgbouncer import pgbouncer
@@ -141,6 +142,7 @@ class Campaign:
         """Starts runs and sends each of them what it needs, repeating what was not answered."""
         luck = random.Random(self.random.random())
         async with self._store() as store:
+            held = HeldBack(lambda some, wait: store.deliver(some, wait=wait), SystemClock())
             while self.sending:
                 base = self.started
                 self.started += OPEN_RUNS // self.plan.senders
@@ -154,18 +156,19 @@ class Campaign:
                 letters = [(i, n) for i in ids for n in range(NEEDS)]
                 luck.shuffle(letters)
                 while letters:
-                    letters = await self._send(store, luck, letters)
+                    letters = await self._send(held, luck, letters)
 
     async def _send(
-        self, store: PostgresStorage, luck: random.Random, letters: list[tuple[str, int]]
+        self, held: HeldBack, luck: random.Random, letters: list[tuple[str, int]]
     ) -> list[tuple[str, int]]:
         size = luck.choice((1, 1, 3, 20))
         now, rest = letters[:size], letters[size:]
         batch = [Delivery(i, "m", b"letter-%d" % n, f"key-{n}") for i, n in now]
-        answers = await self._insist(lambda: store.deliver(batch))
+        answers = await self._insist(lambda: held.deliver(batch))
         if luck.random() < 0.05:
-            answers = await self._insist(lambda: store.deliver(batch))  # The answer got lost.
-        for (run_id, _), one, answer in zip(now, batch, answers, strict=True):
+            answers = await self._insist(lambda: held.deliver(batch))  # The answer got lost.
+        for (run_id, _), one, later in zip(now, batch, answers, strict=True):
+            answer = later if isinstance(later, Delivered) else await later
             if answer.number is not None:
                 self.ledger.accept(run_id, one.data, answer.number)
         self.sent += len(now)

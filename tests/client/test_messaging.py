@@ -205,3 +205,44 @@ async def test_the_timeout_of_a_request_covers_its_sending() -> None:
         with pytest.raises(TimeoutError, match="within 2 s"):
             await world.run(handle.request(ADD, 1, timeout=2))
         assert world.clock.monotonic() - before <= 3
+
+
+STATUS = Request("status", str, str)
+
+
+@workflow
+async def corresponds(ctx: Context) -> list[str]:
+    (await ctx.wait_for_request(ADD)).reply(2)
+    (await ctx.wait_for_request(STATUS)).reply("fine")
+    names = ("approved", "noted", "status", "many")
+    return [await ctx.wait_for_event(name, str) for name in names]
+
+
+async def test_one_idempotency_key_is_good_for_each_name_once() -> None:
+    """What comes under another name is no second copy, be it an event or a request."""
+    async with world_with(corresponds) as (world, process):
+        handle = await world.run(process.client.start(corresponds))
+        for _ in range(2):
+            assert await world.run(handle.request(ADD, 1, idempotency_key="k")) == 2
+        assert await world.run(handle.request(STATUS, "", idempotency_key="k")) == "fine"
+        for text in ("first", "second"):
+            for name in ("approved", "noted", "status"):
+                await world.run(handle.send_event(name, f"{text} {name}", idempotency_key="k"))
+        for text in ("first", "second"):
+            many = [(handle.id, "many", text), (handle.id, "more", text)]
+            await world.run(process.client.send_events(many, idempotency_key="k"))
+        assert await world.result(handle) == [
+            "first approved",
+            "first noted",
+            "first status",
+            "first",
+        ]
+
+
+async def test_a_key_that_looks_like_one_of_durables_own_is_just_a_key(client: Any) -> None:
+    """And a name cannot be taken for the beginning of a key."""
+    handle = await client.start(collects, 3)
+    for name, key in (("n", "~sent:1:1"), ("n:a", "b"), ("n", "a:b"), ("n", "ab"), ("na", "b")):
+        await client.send_event(handle.id, name, 1, idempotency_key=key)
+    run = await client.storage.run(handle.id)
+    assert len(await client.storage.inbox([(run.key, 0)])) == 5

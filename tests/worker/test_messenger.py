@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from durable import Context, workflow
+from durable import Context, RunFailed, workflow
 from durable.clock import VirtualClock
 from durable.errors import StoreUnavailable
 from durable.model import history
 from durable.model.commands import Send, Site
 from durable.model.rows import Delivered
-from durable.worker.effects import Effect, Follow, LookForChildren, Subscribe
+from durable.model.wire import EventRow
+from durable.worker.effects import CancelLate, Effect, Follow, LookForChildren, Subscribe
 from durable.worker.messenger import Messenger
 from durable_testing.faults import ERROR_BEFORE
 from tests.worker.world import world_with
@@ -61,16 +62,23 @@ class Store:
         self.calls: list[tuple[str, Any]] = []
         self.fails: dict[str, list[Exception]] = {}
         self.refuses: dict[str, Delivered] = {}
+        self.locked: set[str] = set()
         self.has_children: dict[int, dict[int, str]] = {}
+        self.ended: dict[str, Any] = {}
 
     def _note(self, verb: str, what: Any) -> None:
         self.calls.append((verb, what))
         if self.fails.get(verb):
             raise self.fails[verb].pop(0)
 
-    async def deliver(self, deliveries: Any) -> list[Delivered]:
+    async def deliver(self, deliveries: Any, *, wait: bool = False) -> list[Delivered]:
         self._note("deliver", [(d.run_id, d.name, d.idempotency_key) for d in deliveries])
-        return [self.refuses.get(d.run_id, Delivered(1)) for d in deliveries]
+        return [
+            Delivered(None, busy=True)
+            if d.run_id in self.locked
+            else self.refuses.get(d.run_id, Delivered(1))
+            for d in deliveries
+        ]
 
     async def publish(self, publications: Any) -> list[int]:
         self._note("publish", [(p.name, p.key, p.idempotency_key) for p in publications])
@@ -85,7 +93,7 @@ class Store:
 
     async def finished(self, run_ids: Any) -> dict[str, Any]:
         self._note("finished", list(run_ids))
-        return {}
+        return {run_id: self.ended[run_id] for run_id in run_ids if run_id in self.ended}
 
 
 class Host:
@@ -179,6 +187,73 @@ async def test_order_is_kept_when_the_database_comes_back(room: Room) -> None:
     await room.until(lambda: len(run.events) == 2)
     assert [len(orders) for _, orders in room.store.calls] == [1, 1, 1]
     assert [event.cmd for event in run.events] == [1, 2]  # type: ignore[union-attr]
+
+
+async def test_a_locked_run_holds_up_what_is_sent_to_it_and_nothing_else(room: Room) -> None:
+    """What goes to it arrives when the lock is gone, in its order; all else is sent at once."""
+    run = Run()
+    room.store.locked = {"locked"}
+    room.submit(run, send(1, "locked"), send(2, "free"), CancelLate(3, "locked", b""))
+    await room.until(lambda: run.events)
+    assert [event.cmd for event in run.events] == [2]  # type: ignore[union-attr]
+    room.submit(run, send(4, "locked"), send(5, "free"))
+    await room.until(lambda: len(run.events) == 2)
+    assert [event.cmd for event in run.events] == [2, 5]  # type: ignore[union-attr]
+    room.store.locked = set()
+    await room.until(lambda: not run.open)
+    assert [event.cmd for event in run.events] == [2, 5, 1, 4]  # type: ignore[union-attr]
+    verb, last = room.store.calls[-1]
+    keys = [key for _, _, key in last]
+    assert (verb, keys) == ("deliver", ["~sent:1:1", "~cancel:1:3", "~sent:1:4"])
+    assert room.host.stirs
+
+
+async def test_a_run_that_ends_while_it_is_locked_is_reported_to_who_follows_it(room: Room) -> None:
+    """Its end comes as if it had been followed, also when the follower is locked by then."""
+    run = Run()
+    room.store.locked = {"b", run.id}
+    room.submit(run, Follow(3, "b"))
+    await room.until(lambda: len(room.store.calls) > 3)
+    room.store.refuses["b"] = Delivered(None, is_open=False)
+    room.store.ended["b"] = ("completed", EventRow(9, 2, 1, None, None, b"end"))
+    room.store.locked = {run.id}
+    await room.until(lambda: any(call[1][0][0] == run.id for call in room.store.calls))
+    assert run.open
+    room.store.locked = set()
+    await room.until(lambda: not run.open)
+    assert room.store.calls[-1] == ("deliver", [(run.id, "~child:3:2", "~child:3")])
+
+
+@workflow
+async def other(ctx: Context) -> None:
+    await ctx.wait_for_event("go")
+
+
+@workflow
+async def restarts_a_stranger(ctx: Context) -> None:
+    await ctx.call(tells, id="taken", on_conflict="restart")
+
+
+async def test_a_restart_of_another_workflows_run_comes_back_as_an_error() -> None:
+    """And nothing happens to that run."""
+    async with world_with(tells, other, restarts_a_stranger) as (world, process):
+        stranger = await world.run(process.client.start(other, id="taken"))
+        handle = await world.run(process.client.start(restarts_a_stranger, id="a"))
+        with pytest.raises(RunFailed, match="taken"):
+            await world.result(handle)
+        await world.run(stranger.send_event("go"))
+        await world.result(stranger)
+
+
+async def test_what_is_refused_when_the_lock_is_gone_comes_back(room: Room) -> None:
+    """As an error to its sender."""
+    run = Run()
+    room.store.locked = {"b"}
+    room.submit(run, send(1))
+    await room.until(lambda: room.store.calls)
+    room.store.fails["deliver"] = [ValueError("bad")]
+    await room.until(lambda: run.events)
+    assert run.events[0].refused == "refused by the database"  # type: ignore[union-attr]
 
 
 UNKNOWN = Delivered(None, known=False, is_open=False)

@@ -30,9 +30,12 @@ class Claims(Database):
             await self._insert(runs, open_places, lanes, answers)
             await self._find(runs, answers)
         if None in answers:
-            message = f"{self._settings.where}: run ids come and go while they are being started"
-            raise StoreUnavailable(message)
+            raise self._come_and_go()
         return [answer for answer in answers if answer is not None]
+
+    def _come_and_go(self) -> StoreUnavailable:
+        message = f"{self._settings.where}: run ids come and go while they are being started"
+        return StoreUnavailable(message)
 
     async def _insert(
         self,
@@ -59,12 +62,17 @@ class Claims(Database):
                 answers[place] = found.get(run.id)
 
     async def restart(self, run: NewRun, ended: EventRow, cancel: bytes) -> Started:
-        """Start `run`; an older run of that id is terminated and renamed first."""
+        """Start `run`; an older run of that id and workflow is terminated and renamed first."""
         lanes = await self._number([run.lane])
         event = [*order_scalars(ended), cancel]
         parameters = [self._now(), *start_arrays([run], lanes), *event]
-        [(key, owned)] = await self._working.ask(self._sql.restart, parameters)
-        return _fresh(key, run, owned)
+        for _ in range(_START_TRIES):
+            [(key, owned)] = await self._second.ask(self._sql.restart, parameters)
+            if key is not None:
+                return _fresh(key, run, owned)
+            for row in await self._working.ask(self._sql.existing, [long_texts([run.id])]):
+                return _existing(row)
+        raise self._come_and_go()
 
     async def claim(self, worker: int, lanes: Sequence[int], limit: int) -> list[Claim]:
         """Take up to `limit` due runs, by priority, then age."""

@@ -22,7 +22,10 @@ WORK: Final = {"enable_seqscan": "off"}
 
 
 class Database:
-    """The connections of one process, at most five: commit, work, second try, listen, heartbeat."""
+    """The connections of one process, at most five: commit, work, second try, listen, heartbeat.
+
+    The second one is for whoever may have to wait for the row of a single run.
+    """
 
     time: Callable[[], int] | None
 
@@ -32,13 +35,16 @@ class Database:
         self._sql: Statements = statements(self._settings)
         self._committing = Link(self._settings, "commit")
         self._working = Link(self._settings, "work", **WORK)
-        self._second = Link(self._settings, "second try")
+        self._second = Link(self._settings, "second try", **WORK)
+        self._links = (self._committing, self._working, self._second)
         self._beating = ThreadLink(self._settings, "heartbeat")
         self._lanes: dict[Lane, int] = {}
         self._open = False
 
     async def open(self) -> None:
         """Connect. Migrates an empty schema; `MigrationNeeded` for an older or newer one."""
+        for link in self._links:
+            link.admit()
         try:
             version = await self._check()
             if version == 0:
@@ -55,7 +61,7 @@ class Database:
     async def close(self) -> None:
         """Release everything; idempotent."""
         self._open = False
-        for link in (self._committing, self._working, self._second):
+        for link in self._links:
             await link.close()
         await asyncio.to_thread(self._beating.close)
 

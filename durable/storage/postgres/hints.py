@@ -86,6 +86,7 @@ class Hints(Database):
         self._open = False
         if self._planned is not None:
             self._planned.cancel()
+            self._planned = None
         for link in list(self._listening):
             await link.close()
         if self._sending is not None:

@@ -37,9 +37,12 @@ class Link:
         self._turn = asyncio.Lock()
         self._closed = False
 
-    async def connect(self) -> None:
-        """Open the connection now; also one that was closed for good."""
+    def admit(self) -> None:
+        """Take back `close`: the next statement connects."""
         self._closed = False
+
+    async def connect(self) -> None:
+        """Open the connection now."""
         try:
             async with self._turn:
                 await self._ready()
@@ -47,7 +50,7 @@ class Link:
             raise failures.translate(error, self._settings.where) from error
 
     async def close(self) -> None:
-        """For good; what is under way fails."""
+        """Until it is admitted again; what is under way fails."""
         self._closed = True
         await self.drop()
 

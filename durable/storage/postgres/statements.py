@@ -115,7 +115,7 @@ class Statements:
         select distinct on (r.parent_cmd) r.parent_cmd, r.id from {schema}.runs r
          where r.parent_key = %b and r.parent_cmd = any(%b) order by r.parent_cmd, r.key desc"""
 
-    deliver: str = "select * from {schema}.deliver({6})"
+    deliver: str = "select * from {schema}.deliver({7})"
     answer: str = "select * from {schema}.answer({8})"
     publish: str = "select * from {schema}.publish({6})"
     subscribe: str = "select {schema}.subscribe({4})"

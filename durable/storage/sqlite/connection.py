@@ -44,6 +44,7 @@ _ADVICE: Final = (
     ("unable to open", "it cannot be opened: does its directory exist, may we write there?"),
     ("not a database", "it is not an SQLite database: check the path"),
     ("malformed", "it is damaged: stop all workers and restore a backup"),
+    ("no such table", "its tables have been dropped: restore a backup, or open an empty file"),
     ("disk i/o", "the disk reports an error: check the device"),
 )
 
@@ -215,6 +216,8 @@ def translate(error: Exception, where: str) -> Exception:
         return PayloadTooLarge(f"a value is too large for {where}: {error}")
     if isinstance(error, (UnicodeEncodeError, OverflowError)):
         return PayloadError(f"a value cannot be stored in {where}: {error}")
+    if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
+        return InvalidInput(f"{where} was given a value of a wrong type: {error}")
     if isinstance(error, sqlite3.Error):
         text = str(error).lower()
         advice = next((advice for mark, advice in _ADVICE if mark in text), "")

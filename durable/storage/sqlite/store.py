@@ -284,7 +284,10 @@ class SqliteStorage:
 
     # -- messages
 
-    async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered]:
+    async def deliver(
+        self, deliveries: Sequence[Delivery], *, wait: bool = False
+    ) -> list[Delivered]:
+        del wait  # as in a commit, no row is locked by itself
         return await self._writer.ask_merged(messaging.deliver_all, deliveries)
 
     async def answer(self, answer: Answer) -> Answered:

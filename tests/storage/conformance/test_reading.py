@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from durable.errors import InvalidInput
 from durable.model.rows import Lane, RunFilter
 from tests.storage.conformance.world import CANCEL, LANE, START, TERMINATED, World, events, new
 
@@ -159,3 +162,14 @@ async def test_a_row_tells_the_whole_run(world: World):
     assert run.wake_at == world.now.after(5)
     assert (run.first, run.last) == (new("r").started, events(1, 1)[0])
     assert await world.store.runs(RunFilter(id_prefix="r")) == [run]
+
+
+@pytest.mark.parametrize("id", [uuid.UUID(int=7), 7, object()], ids=["uuid", "int", "object"])
+async def test_an_id_of_a_wrong_type_is_no_absent_database(world: World, id: Any):
+    """Where it is not just another unknown id, it is refused at once: waiting would not help."""
+    try:
+        assert await world.store.run(id) is None
+    except InvalidInput as error:
+        assert "wrong type" in str(error)
+    await world.start("r")
+    assert (await world.run("r")).id == "r"

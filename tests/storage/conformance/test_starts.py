@@ -217,3 +217,47 @@ async def test_a_repeated_restart_restarts_nothing(world: World):
     again = await world.store.restart(new("r", data=b"\x01new"), TERMINATED, CANCEL)
     assert (again.key, again.created) == (first.key, True)
     assert await world.store.run("r~2") is None
+
+
+async def test_a_restart_leaves_a_run_of_another_workflow_alone(world: World):
+    """It is answered as by a start, and nothing has happened to it."""
+    worker = await world.worker()
+    claim = await world.claimed(worker, "r")
+    before = await world.run("r")
+    other = new("r", Lane("default", "other"), data=b"\x01new")
+    answer = await world.store.restart(other, TERMINATED, CANCEL)
+    assert (answer.key, answer.created, answer.lane) == (claim.key, False, LANE)
+    assert answer.started is not None
+    assert await world.run("r") == before
+    assert await world.store.run("r~1") is None
+    await world.finish(worker, claim)
+    assert not (await world.store.restart(other, TERMINATED, CANCEL)).created
+    later = new("r", Lane("default", "work", 2), data=b"\x01new")
+    assert (await world.store.restart(later, TERMINATED, CANCEL)).created
+
+
+async def restart(world: World, id: str, count: int) -> list[str | None]:
+    """Restart a run so many times; what the older ones are called then."""
+    names = []
+    for n in range(count):
+        await world.store.restart(new(id, data=b"\x01%d" % n), TERMINATED, CANCEL)
+        names.append((await world.run(id)).retried_from)
+    return names
+
+
+async def test_restarted_runs_are_numbered_from_the_newest(world: World):
+    """Also where the first ones are gone, or somebody has chosen such an id himself."""
+    await world.start("r", data=b"\x01old")
+    await world.start("r~4", data=b"\x01other")
+    assert await restart(world, "r", 5) == ["r~1", "r~2", "r~3", "r~5", "r~6"]
+    await world.start("r~3~1", data=b"\x01other")
+    assert await restart(world, "r~3", 2) == ["r~3~2", "r~3~3"]
+
+
+async def test_the_id_of_a_restarted_run_keeps_within_its_limit(world: World):
+    """The number stays, the end of the id goes."""
+    for id in ("x" * 255, "y" * 254, "z" * 253):
+        await world.start(id, data=b"\x01old")
+        assert await restart(world, id, 11) == [
+            id[: 255 - len(f"~{n}")] + f"~{n}" for n in range(1, 12)
+        ]

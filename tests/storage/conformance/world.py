@@ -122,7 +122,10 @@ class World:
         return await self.commit(worker, claim, act=Act.PARK, status="waiting", **more)
 
     async def deliver(self, id: str, name: str = "ping", key: str | None = None) -> Delivered:
-        (answer,) = await self.store.deliver([Delivery(id, name, b"\x01" + name.encode(), key)])
+        message = Delivery(id, name, b"\x01" + name.encode(), key)
+        (answer,) = await self.store.deliver([message])
+        while answer.busy:
+            (answer,) = await self.store.deliver([message], wait=True)
         return answer
 
     async def reap(self, **more: Any) -> Reaped:

@@ -125,8 +125,15 @@ class Player:
     def deliver(
         self, run_id: str, name: str = "paid", key: str | None = None, *, control: bool = False
     ) -> int | None:
+        """Waiting for locks, as in a transaction of somebody's own."""
         letter = Delivery(run_id, name, b"\x01", key, control)
-        return self(self.texts.deliver, [None, *batches.delivery_arrays([letter])])[0][0]
+        return self(self.texts.deliver, [None, *batches.delivery_arrays([letter]), 2000])[0][0]
+
+    def deliver_at_once(self, *run_ids: str) -> list[tuple[int | None, bool]]:
+        """Passing by what is locked: the number, and whether it is busy."""
+        letters = [Delivery(run_id, "paid", b"\x01", f"to {run_id}") for run_id in run_ids]
+        rows = self(self.texts.deliver, [None, *batches.delivery_arrays(letters), 0])
+        return [(row[0], row[3]) for row in rows]
 
     def answer_question(self, run_id: str, by: str) -> tuple[bool, bool, str | None]:
         given = [f"~input:1:{by}", b"\x01", by, by, arrays.time(event(0).at)]

@@ -10,6 +10,7 @@ import time
 import psycopg
 import pytest
 
+from durable import Client
 from durable.errors import PayloadError, StoreUnavailable
 from durable.model.rows import Code, WorkerInfo
 from durable.storage.postgres import PostgresStorage
@@ -88,6 +89,22 @@ async def test_a_statement_that_had_no_effect_is_tried_again(store, fails_at_fir
 @pytest.mark.parametrize("code", ["08006", "25006", "53100", "57014", "57P01", "58030", "XX000"])
 async def test_any_other_failure_is_told_at_once(store, fails_at_first, code):
     with pytest.raises(StoreUnavailable, match="try 1"):
+        await store._working.ask(fails_at_first, [code])
+
+
+async def test_what_is_missing_may_come_back(store, player):
+    """Who waits for the database goes on waiting, and is told why."""
+    sql = player()
+    sql("alter table {s}.history rename to away")
+    with pytest.raises(StoreUnavailable, match="have its tables been dropped"):
+        await store.run("run-0")
+    sql("alter table {s}.away rename to history")
+    assert await store.run("run-0") is None
+
+
+@pytest.mark.parametrize("code", ["42501", "42P01", "42883", "3F000"])
+async def test_what_this_user_may_not_use_or_find_is_said(store, fails_at_first, code):
+    with pytest.raises(StoreUnavailable, match="may this user not use them"):
         await store._working.ask(fails_at_first, [code])
 
 
@@ -226,6 +243,47 @@ async def test_closing_is_idempotent_and_ends_hints(durable_postgres):
     await store.close()
     with pytest.raises(StoreUnavailable):
         await store.now()
+
+
+async def test_a_closed_store_can_be_opened_again(durable_postgres):
+    store = PostgresStorage(durable_postgres)
+    await store.open()
+    store.hint()  # It is planned, and never sent.
+    await store.close()
+    await store.open()
+    worker = (await store.register(WorkerInfo("w", "h", 1), 60)).worker
+    [run] = await store.start([new_run("again", eager_owner=worker)])
+    assert [a.code for a in await store.commit(worker, [step(run.key)])] == [Code.APPLIED]
+    late = step(run.key, 2)
+    assert [a.code for a in await store.commit(worker, [late], wait=True)] == [Code.APPLIED]
+    other = PostgresStorage(durable_postgres)
+    await other.open()
+    hints = other.hints()
+    await anext(hints)
+    waiting = asyncio.ensure_future(anext(hints))
+    async with asyncio.timeout(5):
+        while not waiting.done():
+            store.hint()
+            await asyncio.sleep(0.01)
+    await hints.aclose()
+    await other.close()
+    await store.close()
+
+
+async def test_a_client_whose_first_opening_failed_at_the_clock_opens_the_next_time(
+    durable_postgres, monkeypatch
+):
+    client = Client(durable_postgres)
+
+    async def no_clock():
+        raise PayloadError("no clock")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.storage, "now", no_clock)
+        with pytest.raises(PayloadError):
+            await client.open()
+    async with client:
+        assert await client.list() is not None
 
 
 # -- through a pooler

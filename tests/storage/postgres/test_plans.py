@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,9 +157,10 @@ def test_a_claim_passes_by_what_cannot_be_claimed(planner, worker, keys):
     assert indexed == due
 
 
-def test_messages(planner, keys):
+@pytest.mark.parametrize("patience", [0, 2000])
+def test_messages(planner, keys, patience):
     letters = [Delivery(f"run-{i % 4}", "m", b"", f"key-{i}") for i in range(20)]
-    planner(planner.texts.deliver, [None, *batches.delivery_arrays(letters)])
+    planner(planner.texts.deliver, [None, *batches.delivery_arrays(letters), patience])
     used = {(table, index) for table, _, index in planner.scans()}
     assert used <= {
         ("runs", "runs_pkey"),
@@ -285,3 +287,16 @@ def test_terminate(planner, keys):
     assert planner.terminate("run-0") == "terminated"
     assert event(1).seq
     assert not any(kind == "Seq Scan" for _, kind, _ in planner.scans())
+
+
+def test_a_restart_finds_its_number_at_once(planner, keys):
+    """However often its id was restarted before."""
+
+    def statements(turn: int) -> int:
+        planner.plans.clear()
+        run = new_run("run-0")
+        planner.restart(replace(run, started=replace(run.started, data=b"\x01%d" % turn)))
+        return len(planner.plans)
+
+    counts = [statements(turn) for turn in range(12)]
+    assert counts[1:] == [counts[1]] * 11

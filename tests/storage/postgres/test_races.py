@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import psycopg
 import pytest
 
-from durable.model.rows import Code, WorkerInfo
+from durable import Client
+from durable.errors import DurableError
+from durable.model.rows import (
+    Answer,
+    Code,
+    Delivered,
+    Delivery,
+    Publication,
+    Subscription,
+    WorkerInfo,
+)
 from durable.storage.postgres import PostgresStorage
-from tests.storage.postgres.players import event, finish, new_run, park, report, step
+from tests.storage.postgres.players import event, finish, new_run, park, report, step, waits
+
+LOCK_WAITS = "select pid, query_start from pg_stat_activity where wait_event_type = 'Lock'"
 
 # -- the fence
 
@@ -285,6 +298,101 @@ def test_an_idempotency_key_whose_first_sender_rolls_back(player, keys):
 
 
 # -- somebody else's open transaction
+
+
+def test_messages_pass_by_a_locked_run_and_say_so(player, keys):
+    user, sender = player(), player()
+    with user.transaction():
+        user.deliver("run-0")
+        answers = sender.deliver_at_once("run-0", "run-1", "nobody", "run-0")
+        assert answers == [(None, True), (1, False), (None, False), (None, True)]
+    assert sender.deliver_at_once("run-1", "run-0") == [(1, False), (2, False)]
+
+
+def test_a_run_that_got_its_id_from_one_that_was_locked_is_not_unknown(player, keys):
+    """Whoever passes by an older run under restart must not take the id for nobody's."""
+    starter, sender = player(), player()
+    again = new_run("run-0")
+    with starter.transaction():
+        starter.restart(replace(again, started=replace(again.started, data=b"\x01new")))
+        assert sender.deliver_at_once("run-0") == [(None, True)]
+    assert sender.deliver_at_once("run-0") == [(1, False)]
+
+
+async def test_a_message_that_waits_leaves_the_working_connection_alone(store, player, keys):
+    user = player()
+    letter = Delivery("run-0", "m", b"", "key")
+    with user.transaction():
+        user.deliver("run-0")
+        [busy] = await store.deliver([letter])
+        waiting = asyncio.ensure_future(store.deliver([letter], wait=True))
+        while not user("select 1 from pg_locks where not granted"):
+            assert await store.run("run-1")
+        assert [busy, *await waiting] == [Delivered(None, busy=True)] * 2
+    assert await store.deliver([letter], wait=True) == [Delivered(2)]
+    assert await store.deliver([letter]) == [Delivered(2)]
+
+
+async def test_a_client_that_closes_tells_whose_message_was_waiting(durable_postgres, player, keys):
+    user, client = player(), Client(durable_postgres)
+    await client.open()
+    with user.transaction():
+        user("select 1 from {s}.runs where id = 'run-0' for update")
+        send = asyncio.ensure_future(client.send_event("run-0", "n"))
+        while not client._post._held.tasks:
+            await asyncio.sleep(0.01)
+        await client.close()
+        with pytest.raises(DurableError, match="closed before"):
+            await send
+    assert user.mail(keys[0]) == []
+
+
+@pytest.mark.parametrize(
+    "verb", ["terminate", "pause", "restart", "answer", "publish", "subscribe"]
+)
+async def test_an_order_that_waits_leaves_the_working_connection_alone(
+    store, player, worker, keys, verb
+):
+    user, watcher, end = player(), player(), event(0, "RunTerminated")
+    user.commit(worker, park(keys[0], waits=waits()))
+    user.publish("paid", key="other")
+    paid = Publication("paid", "k", b"", 4_000_000_000_000_000)
+    orders = {
+        "terminate": lambda: store.terminate("run-0", end, b""),
+        "pause": lambda: store.pause("run-0", end),
+        "restart": lambda: store.restart(replace(new_run("run-0"), priority=1), end, b""),
+        "answer": lambda: store.answer(Answer("run-0", 1, "~input:1:t", b"", "t", None, 1)),
+        "publish": lambda: store.publish([paid]),
+        "subscribe": lambda: store.subscribe([Subscription(keys[0], ["paid"], "other")]),
+    }
+    with user.transaction():
+        user("select 1 from {s}.runs where id = 'run-0' for update")
+        order = asyncio.ensure_future(orders[verb]())
+        while not (seen := watcher(LOCK_WAITS)):
+            await asyncio.sleep(0.01)
+        assert await store.run("run-1")
+        assert watcher(LOCK_WAITS) == seen, "a look at another run had to wait for the next try"
+    await order
+
+
+async def test_a_client_delivers_to_free_runs_while_another_is_locked(
+    durable_postgres, player, keys
+):
+    """What goes to the locked one arrives when the lock is gone: once, and in its order."""
+    user = player()
+    async with Client(durable_postgres) as client, asyncio.timeout(10):
+        with user.transaction():
+            user("select 1 from {s}.runs where id = 'run-0' for update")
+            late = [asyncio.ensure_future(client.send_event("run-0", f"n{n}")) for n in range(2)]
+            await client.send_event("run-1", "n")
+            many = [("run-0", "n2", None), ("run-2", "n", None), ("run-0", "n3", None)]
+            late.append(asyncio.ensure_future(client.send_events(many)))
+            while not user.mail(keys[2]):
+                assert await client.storage.run("run-1")
+            late.append(asyncio.ensure_future(client.cancel("run-0")))
+            assert not any(send.done() for send in late)
+        await asyncio.gather(*late)
+    assert user.mail(keys[0]) == ["n0", "n1", "n2", "n3", "~cancel"]
 
 
 def test_a_users_open_transaction_holds_up_one_run_and_no_other(player, worker, keys):

@@ -138,6 +138,17 @@ async def test_an_sqlite_that_is_too_old_is_refused(
     await store.close()
 
 
+async def test_dropped_tables_are_said_to_be_dropped(path: Path):
+    store = SqliteStorage(str(path))
+    await store.open()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE durable_inbox")
+    connection.close()
+    with pytest.raises(StoreUnavailable, match="have been dropped"):
+        await store.inbox([(1, 0)])
+    await store.close()
+
+
 async def test_a_locked_file_is_said_to_be_locked(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("durable.storage.sqlite.connection.BUSY_SECONDS", 0.05)
     store = SqliteStorage(str(path))

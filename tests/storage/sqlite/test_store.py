@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from durable.model.rows import Lane, RunFilter, WorkerInfo
 from durable.storage.sqlite import SqliteStorage
 from durable.storage.sqlite.connection import Database, connect
 from durable.storage.sqlite.desk import Desk
-from tests.storage.conformance.world import Now, World
+from tests.storage.conformance.world import CANCEL, TERMINATED, Now, World, new
 
 
 @pytest.fixture
@@ -315,3 +316,27 @@ async def test_hints_reach_every_listener_of_the_process():
     assert sorted(heard) == ["a", "b"]
     await store.close()
     await asyncio.wait_for(asyncio.gather(*listeners), 1)
+
+
+async def test_a_restart_finds_its_number_at_once(monkeypatch: pytest.MonkeyPatch):
+    """However often its id was restarted before."""
+    store = SqliteStorage(None)
+    await store.open()
+    world = World(store, Now())
+    asked: list[str] = []
+    one = Database.one
+
+    def counted(database: Database, text: str, values: Any = ()) -> Any:
+        asked.append(text)
+        return one(database, text, values)
+
+    monkeypatch.setattr(Database, "one", counted)
+    counts = []
+    await world.start("r", data=b"\x01old")
+    for turn in range(12):
+        asked.clear()
+        await store.restart(new("r", data=b"\x01%d" % turn), TERMINATED, CANCEL)
+        counts.append(len(asked))
+    assert counts[1:] == [counts[1]] * 11
+    assert (await world.run("r")).retried_from == "r~12"
+    await store.close()
