@@ -107,14 +107,16 @@ stock_leave: Any = asyncio.Timeout.__aexit__
 
 async def _enter(timeout: Any) -> Any:
     entered = await _stock_enter(timeout)
-    counts = _is_of_a_workflow(asyncio.get_running_loop()) and type(timeout._task) is WorkflowTask  # noqa: SLF001
-    timeout.cancelled_before = timeout._task.cancelling() if counts else 0  # noqa: SLF001
+    task: asyncio.Task[Any] = timeout._task  # noqa: SLF001  as in the stock one
+    counts = _is_of_a_workflow(asyncio.get_running_loop()) and type(task) is WorkflowTask
+    timeout.cancelled_before = task.cancelling() if counts else 0
     return entered
 
 
 async def _leave(timeout: Any, *error: Any) -> Any:
     if timeout.cancelled_before:
-        timeout._task = _Since(timeout._task, timeout.cancelled_before)  # noqa: SLF001
+        task: asyncio.Task[Any] = timeout._task  # noqa: SLF001
+        timeout._task = _Since(task, timeout.cancelled_before)  # noqa: SLF001
     return await stock_leave(timeout, *error)
 
 
