@@ -120,7 +120,7 @@ class Storage(Protocol):
 
         The older run is terminated (`ended`, numbered by the store, is its last event; `cancel` as for
         `terminate`), and it is renamed `<id>~<n>`, which the new run names as `retried_from`. One of another
-        workflow stays as it is, and is answered as by `start`.
+        workflow stays as it is, and is answered as by `start`, unless `run` is a child: that takes any place.
         The event, the rename and the start are one transaction. Repeating it after a lost answer (the run
         of that id has exactly this `started` event) restarts nothing and answers `created`.
         """

@@ -243,13 +243,8 @@ class Messenger:
             assert isinstance(effect, RestartChild)
             reason = f"restarted by run {execution.id}"
             ended = encode_event(0, history.RunTerminated(self._host.now(), reason))
-            answer = await self._store.restart(effect.run, ended, pack_cancel(reason))
-            if answer.created:
-                execution.carried_out(effect)
-            else:  # the id belongs to a run of another workflow
-                child_id = effect.run.id
-                refused = history.ChildRefused(execution.at(), effect.cmd, child_id)
-                execution.carried_out(effect, refused)
+            await self._store.restart(effect.run, ended, pack_cancel(reason))
+            execution.carried_out(effect)
 
 
 def _kind(effect: Effect) -> object:

@@ -86,8 +86,8 @@ class Roster:
         self._held_of = dict.fromkeys(slots, 0)
         self._starts: Counter[str] = Counter()
         """How many starts of each id are under way here."""
-        self._expected: set[str] = set()
-        """Runs whose start is under way here; one that is found meanwhile is not waited for."""
+        self._found: dict[str, set[int]] = {}
+        """Of these ids: the keys of runs that were found meanwhile. A restart meets the old run and the new one."""
         self._again: dict[int, tuple[int, list[history.Event]]] = {}
         """Of runs that start over: what they had in hand, and under which epoch."""
         self.parts = Parts()
@@ -137,23 +137,22 @@ class Roster:
 
     def expect(self, run_id: str) -> None:
         """A run is about to be started that this worker is to own from its first moment on."""
-        if not self._starts[run_id]:  # what was found during another start has been found
-            self._expected.add(run_id)
         self._starts[run_id] += 1
+        self._found.setdefault(run_id, set())
 
     def expect_no_more(self, run_id: str) -> None:
         """Nothing more is heard of that start; there may be others of the same id."""
         self._starts[run_id] -= 1
         if self._starts[run_id] <= 0:
             del self._starts[run_id]
-            self._expected.discard(run_id)
+            del self._found[run_id]
 
     def started(self, key: int, run: NewRun) -> None:
         """A run that was expected was started, and it is ours.
 
         If it was found before the answer to its start had come, it has been driven already, perhaps to its end.
         """
-        if run.id not in self._expected:
+        if key in self._found.get(run.id, (key,)):
             return
         if run.eager_owner != self.worker_id or not self._host.running:
             return
@@ -177,7 +176,8 @@ class Roster:
 
     def resume(self, claim: Claim, messages: Sequence[Message]) -> bool:
         """Go on with a run that is in the cache; False when it must be replayed."""
-        self._expected.discard(claim.id)
+        if claim.id in self._found:
+            self._found[claim.id].add(claim.key)
         execution = self.cache.take(claim.key, claim.epoch, claim.seq)
         if execution is None:
             return False

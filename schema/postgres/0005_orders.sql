@@ -166,8 +166,8 @@ $fn$;
 
 -- Start one run; an older run of that id is terminated, keeps its history under `<id>~<n>`, and is what
 -- the new one was retried from. All in one transaction. Repeated after a lost answer (the run of that
--- id began with exactly this event) it restarts nothing. One of another workflow stays as it is: the
--- answer is a null key. The arrays hold one element each.
+-- id began with exactly this event) it restarts nothing. One of another workflow stays as it is,
+-- unless a child is to take its place: the answer is a null key. The arrays hold one element each.
 create function {schema}.restart(
     p_now timestamptz, p_id text[], p_lane integer[], p_priority smallint[], p_not_before timestamptz[],
     p_deadline timestamptz[], p_tags text[], p_abandoned smallint[], p_parent_key bigint[],
@@ -198,7 +198,7 @@ begin
             end if;
             perform 1 from {schema}.runs r
                join {schema}.lanes o on o.id = r.lane join {schema}.lanes n on n.id = p_lane[1]
-              where r.key = v_old and o.workflow <> n.workflow;
+              where r.key = v_old and p_parent_key[1] is null and o.workflow <> n.workflow;
             if found then
                 return query select null::bigint, false;
                 return;

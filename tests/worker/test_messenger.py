@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, RunFailed, workflow
+from durable import Context, workflow
 from durable.clock import VirtualClock
 from durable.errors import StoreUnavailable
 from durable.model import history
@@ -222,27 +222,6 @@ async def test_a_run_that_ends_while_it_is_locked_is_reported_to_who_follows_it(
     room.store.locked = set()
     await room.until(lambda: not run.open)
     assert room.store.calls[-1] == ("deliver", [(run.id, "~child:3:2", "~child:3")])
-
-
-@workflow
-async def other(ctx: Context) -> None:
-    await ctx.wait_for_event("go")
-
-
-@workflow
-async def restarts_a_stranger(ctx: Context) -> None:
-    await ctx.call(tells, id="taken", on_conflict="restart")
-
-
-async def test_a_restart_of_another_workflows_run_comes_back_as_an_error() -> None:
-    """And nothing happens to that run."""
-    async with world_with(tells, other, restarts_a_stranger) as (world, process):
-        stranger = await world.run(process.client.start(other, id="taken"))
-        handle = await world.run(process.client.start(restarts_a_stranger, id="a"))
-        with pytest.raises(RunFailed, match="taken"):
-            await world.result(handle)
-        await world.run(stranger.send_event("go"))
-        await world.result(stranger)
 
 
 async def test_what_is_refused_when_the_lock_is_gone_comes_back(room: Room) -> None:

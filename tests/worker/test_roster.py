@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from durable import Context, step, workflow
-from durable.model.history import CODES
+from durable.model.history import CODES, RunTerminated
+from durable.model.messages import pack_cancel
+from durable.model.wire import encode_event
 from durable_testing.faults import CRASH_AFTER, Delay, Operation
 from tests.worker.world import World, world_with
 
@@ -230,3 +232,19 @@ async def test_a_run_that_was_found_is_not_expected_anew_by_another_start_of_its
         process.worker.started(answer.key, run)
         await world.pass_time(20)
         assert RAN == ["before", "after"]
+
+
+async def test_a_restart_is_handed_over_though_the_run_before_it_is_found_meanwhile():
+    """Both have one id: what is found is the old run, and the new one has not begun yet."""
+    async with world_with(lingers) as (world, process):
+        RAN.clear()
+        outside = await world.process()
+        run = process.client._new_run(lingers, None, "a", None, 0, None, None, seed="anew")
+        process.worker.expect("a")
+        await world.run(outside.client.start(lingers, id="a"))
+        await world.until(lambda: RAN)
+        ended = encode_event(0, RunTerminated(0, "restarted"))
+        answer = await world.run(world.database.restart(run, ended, pack_cancel("restarted")))
+        process.worker.started(answer.key, run)
+        process.worker.expect_no_more("a")
+        await world.until(lambda: RAN.count("before") == 2, within=1)

@@ -22,13 +22,13 @@ _TAKEN: Final = "SELECT 1 FROM [runs] WHERE id = ?"
 def restart(
     database: Database, now: int, run: NewRun, ended: EventRow, cancel: bytes, numbers: Lanes
 ) -> Started:
-    """End and rename the run that has this id, then start `run`; one of another workflow stays as it is."""
+    """End and rename the run that has this id, then start `run`; see `Storage.restart`."""
     old = existing(database, [run.id]).get(run.id)
     if old is not None and old.started == replace(run.started, seq=1):
         return _as_created(database, old, run)
     origin = None
     if old is not None:
-        if old.lane.workflow != run.lane.workflow:
+        if run.parent_key is None and old.lane.workflow != run.lane.workflow:
             return old
         terminate(database, now, run.id, ended, cancel)
         origin = _free_id(database, run.id, old.key)
