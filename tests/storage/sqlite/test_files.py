@@ -16,7 +16,7 @@ import pytest
 from durable.errors import StoreUnavailable
 from durable.storage import open_storage
 from durable.storage.sqlite import SqliteStorage, place, wal
-from durable.storage.sqlite.connection import BUSY_SECONDS, WAL_LIMIT
+from durable.storage.sqlite.connection import BUSY_SECONDS, WAL_LIMIT, Database
 from tests.storage.conformance.world import Now, World
 
 ROOT = Path(__file__).parents[3]
@@ -118,6 +118,28 @@ def check_file(path: Path) -> None:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "shared.db"
+
+
+async def test_a_transaction_that_reads_before_it_writes_lets_nobody_write_in_between(path: Path):
+    """SQLite would refuse its write at once, however long it is told to wait."""
+    store = SqliteStorage(str(path))
+    await store.open()
+    other = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+    def read_then_write(database: Database, _now: int) -> str:
+        database.one("SELECT count(*) FROM [runs]")
+        try:
+            other.execute("INSERT INTO durable_worker_names VALUES (7, 'other', 'h', 1, '', 0)")
+        except sqlite3.OperationalError as error:
+            database.execute("DELETE FROM [worker_names]")
+            return str(error)
+        return "written"
+
+    try:
+        assert await store._writer.ask(read_then_write) == "database is locked"
+    finally:
+        other.close()
+        await store.close()
 
 
 @pytest.mark.slow
