@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from durable.model.steps import Step
     from durable.worker.execution import Execution
 
-_LONGEST_LEASE = 86_400.0
-"""Seconds; the locks on which a heartbeat waits know no times of thousands of years."""
 _log = logging.getLogger("durable.worker")
 
 
@@ -83,11 +81,8 @@ class Worker:
         self._queues = slots_of(queues)
         self._grace = seconds_of(grace, "Worker(grace=)")
         self._lease = seconds_of(lease, "Worker(lease=)")
-        if not 1 <= self._lease <= _LONGEST_LEASE:
-            message = (
-                f"Worker(lease=) must be at least 1 second and at most a day, not {self._lease:g} s: "
-                "for so long the runs of a dead worker wait"
-            )
+        if self._lease < 1:
+            message = f"Worker(lease=) must be at least 1 second, not {self._lease:g}"
             raise ValueError(message)
         self._max_recoveries = max_recoveries
         self._cache_size = cache

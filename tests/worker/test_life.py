@@ -369,7 +369,6 @@ def test_what_a_worker_refuses(tmp_path: Any) -> None:
         Worker(client, queues="default")
     with pytest.raises(ValueError, match="whole number"):
         Worker(client, queues={"default": 0})
-    for lease in (0.5, 86_401, 1e11):
-        with pytest.raises(ValueError, match="at least 1 second and at most a day"):
-            Worker(client, lease=lease)
+    with pytest.raises(ValueError, match="at least 1 second"):
+        Worker(client, lease=0.5)
     assert list(tmp_path.iterdir()) == []
