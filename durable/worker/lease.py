@@ -89,7 +89,7 @@ class LeaseKeeper:
     def join(self) -> None:
         """Wait for the thread to end."""
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(self._ttl)
+            self._thread.join(min(self._ttl, threading.TIMEOUT_MAX))
 
     def healthy(self) -> bool:
         """The lease holds, with a margin: new work may begin."""
@@ -128,7 +128,7 @@ class LeaseKeeper:
 
     def _run(self, worker: int, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
         wait = self._ttl / 3
-        while not stop.wait(wait):
+        while not stop.wait(min(wait, threading.TIMEOUT_MAX)):
             alive = self._renew(worker)
             if stop.is_set():
                 return

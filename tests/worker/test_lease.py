@@ -358,6 +358,17 @@ async def test_the_real_thread_renews_and_ends() -> None:
         assert not thread.is_alive()
 
 
+async def test_a_lease_of_a_thousand_years_is_no_overflow() -> None:
+    """What a thread can wait for has an end; there is nothing to renew before that."""
+    async with Client("sqlite://") as client:
+        async with Worker(client, workflows=[two_steps], lease=1e11) as worker:
+            thread = worker._keeper._thread
+            assert thread is not None
+            thread.join(0.1)
+            assert thread.is_alive()
+        assert not thread.is_alive()
+
+
 async def test_a_loop_that_is_gone_is_no_error() -> None:
     logging.getLogger("durable.worker").debug("see the debug line of `_call`")
     loop = asyncio.new_event_loop()
