@@ -123,7 +123,7 @@ class Client(Lookup, Controlling, Requesting):
             self._open = False
             self._patience.close()
             self._starter.batches.close()
-            self._post.close()
+            await self._post.close()
             self._results.close()
             self._replies.close()
             await self.storage.close()

@@ -59,11 +59,15 @@ class Post:
             self._publish, lambda one: len(one.data), "durable-publications", patience
         )
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """What has not been sent yet, or waits for the lock on a run, goes no further: whoever sent it is told."""
         self.deliveries.close()
         self.publications.close()
+        held = self.held
         self._held.close(closed())
+        if held:
+            # The server goes on with a statement that waits there, unless it is told; they tell it.
+            await asyncio.wait(held)
 
     @property
     def held(self) -> Sequence[asyncio.Task[None]]:

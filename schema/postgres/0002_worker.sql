@@ -231,7 +231,9 @@ begin
                              when c.status is not null then c.status
                              when r.status = 'running' then 'waiting' else r.status end,
                owner = case when c.mine and c.act > 0 then null else r.owner end,
-               hold = case when c.mine and c.act > 0 then c.hold else r.hold end,
+               -- A pause does not hold a run that has something to read: it may be the end of that pause.
+               hold = case when not c.mine or c.act = 0 then r.hold
+                           when c.hold = 1 and r.inbox_head + c.cnt > c.consumed then 0 else c.hold end,
                blocked_by = case when c.mine and c.act > 0 then c.blocked_by else r.blocked_by end,
                waiting_for = case when c.mine and c.act > 0 then c.waiting_for else r.waiting_for end,
                finished_at = case when c.mine and c.act = 2 then v_now else r.finished_at end,

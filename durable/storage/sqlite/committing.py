@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from durable.model.lifecycle import HOLD_PAUSED
 from durable.model.messages import CANCEL, is_control
 from durable.model.rows import Act, Code, Commit, Committed
 from durable.storage.sqlite.claiming import alive
@@ -44,13 +45,15 @@ SET seq = new.seq, consumed = new.consumed,
     status = CASE WHEN new_status NOT IN ('paused', 'blocked') THEN new_status
                   WHEN status = 'running' THEN 'waiting' ELSE status END,
     ready_at = CASE WHEN new.act = {Act.FINISH} THEN NULL {_READY} ELSE new.wake_at END,
-    hold = new.hold, blocked_by = new.blocked_by, waiting_for = new.waiting_for,
+    hold = CASE WHEN new.hold = {HOLD_PAUSED} AND inbox_head > new.consumed THEN 0 ELSE new.hold END,
+    blocked_by = new.blocked_by, waiting_for = new.waiting_for,
     finished_at = CASE WHEN new.act = {Act.FINISH} THEN :now END
 FROM (SELECT value ->> 0 AS key, value ->> 1 AS seq, value ->> 2 AS consumed, value ->> 3 AS new_status,
              value ->> 4 AS act, value ->> 5 AS wake_at, value ->> 6 AS hold,
              value ->> 7 AS blocked_by, value ->> 8 AS waiting_for
       FROM json_each(:rows)) AS new
 WHERE [runs].key = new.key"""
+"""A pause does not hold a run that has something to read: it may be the end of that pause."""
 _CONSUME: Final = """
 DELETE FROM [inbox] WHERE (run_key, n) IN (
     SELECT i.run_key, i.n FROM json_each(?) AS read

@@ -217,6 +217,22 @@ async def test_an_owner_that_obeys_holds_its_run(world: World):
     assert [claim.seq for claim in await world.claim(worker)] == [3]
 
 
+async def test_an_owner_that_obeys_before_it_has_read_the_resume_holds_nothing(world: World):
+    """It comes between what the owner has read and what it writes: nobody would lift that hold any more."""
+    worker = await world.worker()
+    claim = await world.claimed(worker, "r")
+    await world.store.pause("r", PAUSED)
+    await world.store.resume("r", RESUMED)
+    parks = appending(claim, act=Act.PARK, status="paused", hold=1, consumed=1)
+    await world.store.commit(worker, [parks])
+    (again,) = await world.claim(worker)
+    assert await world.mail(claim.key) == [(2, RESUME)]
+    parks = appending(again, act=Act.PARK, status="paused", hold=1, consumed=2)
+    await world.store.commit(worker, [parks])
+    assert (await world.run("r")).status == "paused"
+    assert await world.claim(worker) == []
+
+
 async def test_a_pause_that_nobody_has_obeyed_yet_can_be_answered(world: World):
     """Its owner let go of the run meanwhile."""
     worker = await world.worker()
